@@ -1,0 +1,170 @@
+// Task<T>: a lazy coroutine that is awaited exactly once by its parent.
+//
+// It starts when awaited, on the awaiting coroutine's executor and under its cancel source, and its frame
+// dies with the Task object. A child that finishes at once costs no suspension: it is started with a plain
+// resume() and the parent goes on (no stack grows, whatever the compiler makes of symmetric transfer).
+// Write `co_await` only alone in a statement: `auto x = co_await f();` (docs/architecture.md says why).
+#pragma once
+
+#include <coroutine>
+#include <exception>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "perigee/coro/cancel.h"
+#include "perigee/coro/executor.h"
+#include "perigee/coro/frame_pool.h"
+
+namespace perigee::coro {
+
+// What every coroutine of ours knows. The continuation comes first, so that a debugger can walk from a
+// frame to whoever awaits it.
+struct PromiseBase {
+  std::coroutine_handle<> continuation;
+  Executor* executor = nullptr;
+  CancelSource* cancel = nullptr;
+  std::exception_ptr exception;
+
+  static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+  static void operator delete(void* frame, std::size_t bytes) noexcept { release_frame(frame, bytes); }
+
+  std::suspend_always initial_suspend() noexcept { return {}; }
+
+  struct FinalAwaiter {
+    bool await_ready() noexcept { return false; }
+    template <typename P>
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<P> h) noexcept {
+      const auto next = h.promise().continuation;
+      return next ? next : std::noop_coroutine();
+    }
+    void await_resume() noexcept {}
+  };
+  FinalAwaiter final_suspend() noexcept { return {}; }
+  void unhandled_exception() noexcept { exception = std::current_exception(); }
+};
+
+template <typename T = void>
+class Task;
+
+namespace detail {
+
+template <typename T>
+struct Promise : PromiseBase {
+  std::optional<T> value;
+  Task<T> get_return_object() noexcept;
+  template <typename U>
+  void return_value(U&& v) {
+    value.emplace(std::forward<U>(v));
+  }
+  T take() {
+    if (exception) std::rethrow_exception(exception);
+    return std::move(*value);
+  }
+};
+
+template <>
+struct Promise<void> : PromiseBase {
+  Task<void> get_return_object() noexcept;
+  void return_void() noexcept {}
+  void take() const {
+    if (exception) std::rethrow_exception(exception);
+  }
+};
+
+}  // namespace detail
+
+template <typename T>
+class [[nodiscard]] Task {
+ public:
+  using promise_type = detail::Promise<T>;
+  using Handle = std::coroutine_handle<promise_type>;
+
+  Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
+  Task& operator=(Task&& other) noexcept {
+    if (this != &other) {
+      if (handle_) handle_.destroy();
+      handle_ = std::exchange(other.handle_, {});
+    }
+    return *this;
+  }
+  ~Task() {
+    if (handle_) handle_.destroy();
+  }
+
+  class Awaiter {
+   public:
+    explicit Awaiter(Handle child) noexcept : child_(child) {}
+    bool await_ready() const noexcept { return false; }
+    template <typename P>
+    bool await_suspend(std::coroutine_handle<P> parent) {
+      promise_type& promise = child_.promise();
+      promise.executor = parent.promise().executor;
+      promise.cancel = cancel_override_ ? cancel_ : parent.promise().cancel;
+      child_.resume();
+      if (child_.done()) return false;
+      promise.continuation = parent;
+      return true;
+    }
+    T await_resume() { return child_.promise().take(); }
+
+    // Under another source than the parent's; null = cannot be cancelled.
+    Awaiter& under(CancelSource* source) {
+      cancel_ = source;
+      cancel_override_ = true;
+      return *this;
+    }
+
+   private:
+    Handle child_;
+    CancelSource* cancel_ = nullptr;
+    bool cancel_override_ = false;
+  };
+
+  Awaiter operator co_await() const noexcept { return Awaiter(handle_); }
+
+ private:
+  friend promise_type;
+  explicit Task(Handle h) noexcept : handle_(h) {}
+  Handle handle_;
+};
+
+namespace detail {
+template <typename T>
+Task<T> Promise<T>::get_return_object() noexcept {
+  return Task<T>(std::coroutine_handle<Promise<T>>::from_promise(*this));
+}
+inline Task<void> Promise<void>::get_return_object() noexcept {
+  return Task<void>(std::coroutine_handle<Promise<void>>::from_promise(*this));
+}
+
+// Awaits a task under a cancel source of the caller's choice.
+template <typename T>
+class UnderAwaitable {
+ public:
+  UnderAwaitable(Task<T> task, CancelSource* source) : task_(std::move(task)), source_(source) {}
+  typename Task<T>::Awaiter operator co_await() const noexcept {
+    auto awaiter = task_.operator co_await();
+    awaiter.under(source_);
+    return awaiter;
+  }
+
+ private:
+  Task<T> task_;
+  CancelSource* source_;
+};
+}  // namespace detail
+
+// `auto r = co_await under(source, task());`: the task is cancelled by `source` instead of by the caller's.
+template <typename T>
+[[nodiscard]] detail::UnderAwaitable<T> under(CancelSource& source, Task<T> task) {
+  return detail::UnderAwaitable<T>(std::move(task), &source);
+}
+
+// Runs to its end even when the caller has been cancelled: for clean-up that must wait. Bound it yourself.
+template <typename T>
+[[nodiscard]] detail::UnderAwaitable<T> shielded(Task<T> task) {
+  return detail::UnderAwaitable<T>(std::move(task), nullptr);
+}
+
+}  // namespace perigee::coro
