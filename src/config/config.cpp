@@ -1,0 +1,31 @@
+// What is derived from a configuration whenever it is asked for. See config.h.
+#include "perigee/config/config.h"
+
+#include <algorithm>
+
+namespace perigee::config {
+
+Clocks Config::clocks_of(RequestClass c) const {
+  const ClassOverrides& own = classes.at(c);
+  Clocks out = clocks;
+  out.head_stream = own.head_stream.value_or(out.head_stream);
+  out.head = own.head.value_or(out.head);
+  out.first_event = own.first_event.value_or(out.first_event);
+  out.silence = own.silence.value_or(out.silence);
+  out.body_silence = own.body_silence.value_or(out.body_silence);
+  out.total = own.total.value_or(out.total);
+  return out;
+}
+
+std::uint32_t Config::slot_ceiling(const Worker& w, WorkerKind kind) const {
+  const auto written = w.max_concurrent_requests ? w.max_concurrent_requests : max_concurrent_requests;
+  if (kind == WorkerKind::http) return written.value_or(slots.http);
+  // Beyond the provider's connections a chat gets its head and then waits where nobody sees it.
+  return std::min(written.value_or(kUnbounded), w.provider_connections.value_or(provider_connections));
+}
+
+bool Config::is_trusted(const std::array<std::uint8_t, 16>& peer) const {
+  return std::ranges::any_of(trusted, [&](const Cidr& c) { return c.contains(peer); });
+}
+
+}  // namespace perigee::config

@@ -1,0 +1,125 @@
+// Settings whose feature is still to come: checked, and told by `perigee check`.
+//
+// When a feature arrives its lines leave this file and become fields of a section.
+#include "tables.h"
+#include "values.h"
+
+namespace perigee::config {
+namespace {
+
+constexpr Duration kDay = 24h;
+
+struct Nothing {};
+
+Codec<Nothing> deadlines() {
+  Table<Nothing> t;
+  for (const std::string_view name : kClassNames) {
+    t.later(std::string(name), duration(1ms, kDay), "time from arrival after which the answer is of no use");
+  }
+  return section(std::move(t));
+}
+
+Codec<Nothing> tenant() {
+  Table<Nothing> t;
+  t.later("weight", number(0.01, 100), "share of the work beside other tenants");
+  t.later("priority", one_of<Priority>(kPriorityNames), "priority of its requests");
+  return section(std::move(t));
+}
+
+Codec<Nothing> rate_limit() {
+  Table<Nothing> t;
+  t.later("class", one_of<RequestClass>(kClassNames), "class it holds for");
+  t.later("requests", count(1, 1'000'000'000), "requests a tenant may send in `per`");
+  t.later("tokens", count(1, 4'000'000'000), "tokens a tenant may have generated in `per`");
+  t.later("per", duration(1s, 31 * kDay), "the time");
+  t.later("burst", count(1, 1'000'000'000), "requests that may come at once");
+  return section(std::move(t));
+}
+
+Codec<Nothing> throttle() {
+  Table<Nothing> t;
+  t.later("cpu", share(0, 1), "CPU above which low priority waits");
+  t.later("cpu_hard", share(0, 1), "CPU above which, with a standing queue, requests are refused");
+  t.later("memory", share(0, 1), "memory above which low priority waits");
+  t.later("memory_hard", share(0, 1), "memory above which requests are refused");
+  return section(std::move(t));
+}
+
+Codec<Nothing> affinity() {
+  Table<Nothing> t;
+  t.later("session", word_of({"off", "soft", "hard"}), "whether requests of a session stay with their worker");
+  t.later("load_bound", number(1, 10), "how much busier than the mean that worker may be");
+  t.later("prefix", yes_or_no(), "whether equal beginnings of prompts go to the same worker");
+  return section(std::move(t));
+}
+
+Codec<Nothing> tls() {
+  Table<Nothing> t;
+  t.later("certificate", text({.longest = 1024, .expected = "a file's path"}), "certificate of the listener");
+  t.later("key", text({.longest = 1024, .expected = "a file's path"}), "its key");
+  t.later("client_ca", text({.longest = 1024, .expected = "a file's path"}), "who signs clients' certificates");
+  return section(std::move(t));
+}
+
+Codec<Nothing> cache() {
+  Table<Nothing> t;
+  t.later("entries", count(1, 100'000'000), "most entries of the response cache");
+  t.later("bytes", bytes(kKiB, 1024 * 1024 * kMiB), "most bytes of the response cache");
+  t.later("ttl", duration(0s, 365 * kDay), "life of an entry");
+  return section(std::move(t));
+}
+
+Codec<Nothing> discovery() {
+  Table<Nothing> t;
+  t.later("dns", text({.longest = 253, .expected = "a name"}), "name whose addresses are the workers");
+  t.later("file", text({.longest = 1024, .expected = "a file's path"}), "file that lists the workers");
+  return section(std::move(t));
+}
+
+struct Standing {
+  const char* key;
+  const char* about;
+};
+
+// What the table of defaults promises without a word in the file.
+constexpr std::array<Standing, 8> kStanding = {
+    {{"tenants", "requests of different API keys take fair turns in the queue"},
+     {"deadlines", "requests that cannot be answered in time are refused at the door"},
+     {"throttle", "low priority waits, then is refused, while CPU or memory run out"},
+     {"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
+     {"affinity", "chats of one session stay with one worker while its load allows"},
+     {"session_turns", "one chat turn a session at a time"},
+     {"merging", "metrics and health of all workers are answered as one"},
+     {"broadcast", "reloads and cache-clearing calls reach all workers"}}};
+
+}  // namespace
+
+void add_later(Table<Draft>& t) {
+  t.later("tenants", map_of(tenant(), 100'000), "tenants by name");
+  t.later("deadlines", deadlines(), "deadlines by class");
+  t.later("rate_limits", list_of(rate_limit(), 1000), "rate limits of tenants");
+  t.later("throttle", throttle(), "what a machine short of CPU or memory does");
+  t.later("overload", word_of({"none", "codel", "lifo", "pi"}), "a controller besides the law of admission");
+  t.later("heart_beats", duration_or_none(1s, 1h), "SSE comments to clients that wait");
+  t.later("affinity", affinity(), "requests that stay with a worker");
+  t.later("session_turns", yes_or_no(), "one chat turn a session at a time");
+  t.later("merging", yes_or_no(), "metrics and health of all workers answered as one");
+  t.later("broadcast", yes_or_no(), "calls that must reach all workers do");
+  t.later("coalescing", yes_or_no(), "identical requests in flight are sent once");
+  t.later("hedging", yes_or_no(), "a second attempt for a slow embedding or search");
+  t.later("model_pools", map_of(count(1, 1024), 64), "workers a kind of model, by name");
+  t.later("discovery", discovery(), "workers found while running");
+  t.later("admin_routes", word_of({"pass", "trusted"}), "who may call ORBIT's pause, restart and shutdown");
+  t.later("tls", tls(), "TLS of the listeners");
+  t.later("proxy_protocol", word_of({"off", "v1", "v2", "any"}), "PROXY protocol of trusted peers");
+  t.later("cache", cache(), "cache of responses");
+  t.later("redis", url(), "Redis for counters and cache shared among sidecars");
+}
+
+std::vector<NotYet> later_defaults() {
+  std::vector<NotYet> out;
+  for (const Standing& s : kStanding) out.push_back({s.key, {}, s.about, {}});
+  return out;
+}
+
+}  // namespace perigee::config

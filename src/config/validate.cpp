@@ -1,0 +1,167 @@
+// See validate.h. Each check is one short function, so that its message and its reason stand together.
+#include "validate.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nearest.h"
+#include "units.h"
+
+namespace perigee::config {
+namespace {
+
+std::string item(const char* list, std::size_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
+
+bool is_any(const Address& a) { return a.host == "0.0.0.0" || a.host == "::"; }
+
+// Whether binding both would fail, or whether one connects to the other.
+bool clash(const Address& a, const Address& b) {
+  if (a.kind != b.kind) return false;
+  if (a.kind == Address::Kind::unix_socket) return a.path == b.path;
+  if (a.port != b.port) return false;
+  return a.host == b.host || (is_any(a) && b.is_loopback()) || (is_any(b) && a.is_loopback()) ||
+         (is_any(a) && is_any(b));
+}
+
+void check_listeners(const Config& config, Reader& r) {
+  if (config.listeners.empty()) r.error_at("listen", "an empty list: nobody could reach us");
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    const Address& address = config.listeners[i].address;
+    for (std::size_t j = 0; j < i; ++j) {
+      if (clash(address, config.listeners[j].address)) r.error_at(item("listen", i), "the same address twice");
+    }
+    if (config.admin.enabled && clash(address, config.admin.address)) {
+      r.error_at("admin", "the same address as `listen`: " + address.text());
+    }
+  }
+}
+
+void check_admin(const Config& config, Reader& r) {
+  const Admin& admin = config.admin;
+  if (admin.enabled && !admin.address.is_loopback() && admin.token.empty()) {
+    r.error_at("admin", "an address other than loopback needs `token` (found " + admin.address.text() + " without)");
+  }
+}
+
+void check_workers(const Config& config, Reader& r) {
+  std::map<std::string, std::size_t> names;
+  std::map<std::string, std::size_t> addresses;
+  for (std::size_t i = 0; i < config.workers.size(); ++i) {
+    const Worker& worker = config.workers[i];
+    if (!addresses.emplace(worker.address.text(), i).second) {
+      r.error_at(item("workers", i), "the same address twice: " + worker.address.text());
+    } else if (!names.emplace(worker.name, i).second) {
+      r.error_at(item("workers", i), "the same name twice: `" + worker.name + "`");
+    }
+    for (const Listener& listener : config.listeners) {
+      const bool local = worker.address.is_loopback() || worker.address == listener.address;
+      if (local && clash(worker.address, listener.address)) {
+        r.error_at(item("workers", i), "this is our own `listen` address: requests would come back to us");
+        break;
+      }
+    }
+  }
+}
+
+std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
+  std::vector<std::string_view> names;
+  Pool all;
+  for (std::size_t i = 0; i < draft.config.workers.size(); ++i) {
+    names.push_back(draft.config.workers[i].name);
+    all.workers.push_back(static_cast<std::uint32_t>(i));
+  }
+  std::vector<Pool> pools{all};
+  for (const auto& [name, written] : draft.pools) {
+    if (name == all.name) r.error_at("pools." + name, "`default` is the pool of all workers");
+    Pool pool{name, {}};
+    for (std::size_t i = 0; i < written.workers.size(); ++i) {
+      const auto found = std::find(names.begin(), names.end(), written.workers[i]);
+      if (found == names.end()) {
+        r.error_at("pools." + name + ".workers[" + std::to_string(i) + "]", "no worker has this name",
+                   nearest_to(written.workers[i], names));
+      } else {
+        pool.workers.push_back(static_cast<std::uint32_t>(found - names.begin()));
+      }
+    }
+    pools.push_back(std::move(pool));
+  }
+  return pools;
+}
+
+void check_routes(const Config& config, Reader& r) {
+  std::vector<std::string_view> names;
+  for (const Pool& pool : config.pools) names.push_back(pool.name);
+  for (std::size_t i = 0; i < config.routes.size(); ++i) {
+    const Route& route = config.routes[i];
+    if (!route.pool.empty() && std::find(names.begin(), names.end(), route.pool) == names.end()) {
+      r.error_at(item("routes", i) + ".pool", "no pool has this name", nearest_to(route.pool, names));
+    }
+    if (!route.request_class && !route.priority && !route.replay && route.pool.empty()) {
+      r.warning(item("routes", i), "this route changes nothing: it has no class, priority, replay or pool");
+    }
+  }
+}
+
+void check_slots(const Slots& slots, Reader& r) {
+  if (slots.floor > slots.start) r.error_at("slots.floor", "above `slots.start`");
+  if (slots.floor > slots.recovered) r.error_at("slots.floor", "above `slots.recovered`");
+}
+
+void check_pace(const Pace& pace, Reader& r) {
+  if (pace.floor > pace.ceiling) r.error_at("pace.floor", "above `pace.ceiling`");
+  if (pace.start > pace.ceiling) r.error_at("pace.start", "above `pace.ceiling`");
+  if (pace.recovered > pace.ceiling) r.error_at("pace.recovered", "above `pace.ceiling`");
+}
+
+void warn(const Config& config, Reader& r) {
+  if (config.workers.empty()) r.warning("workers", "no workers: this passes a check, but cannot be started");
+  for (const Cidr& cidr : config.trusted) {
+    if (cidr.prefix == 0 || cidr.text() == "0.0.0.0/0") {
+      r.warning("trusted", cidr.text() + " lets everybody choose their priority");
+    }
+  }
+  if (config.queue.entries == 0) r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");
+  const Clocks& clocks = config.clocks;
+  if (clocks.total != kNoClock && clocks.total < clocks.first_event && clocks.first_event != kNoClock) {
+    r.warning("clocks.total", write_duration(clocks.total) + " for a whole answer is less than `clocks.first_event`");
+  }
+  if (config.process.max_connections != 0 && config.limits.streams != kUnbounded &&
+      config.limits.streams > config.process.max_connections) {
+    r.warning("max_connections", "fewer than `limits.streams`, which cannot be reached");
+  }
+}
+
+}  // namespace
+
+void finish(Draft& draft, Reader& reader) {
+  // A section that was not understood holds its defaults, and would be accused of what nobody wrote.
+  const auto sound = [&](std::string_view key) { return !reader.failed_in(key); };
+  const bool listen = sound("listen");
+  const bool admin = sound("admin");
+  const bool workers = sound("workers");
+  const bool pools = sound("pools") && workers;
+  const bool routes = sound("routes") && pools;
+  const bool breaker = sound("breaker");
+  const bool probe = sound("probe");
+
+  Config& config = draft.config;
+  if (pools) config.pools = make_pools(draft, reader);
+  if (listen && admin) check_listeners(config, reader);
+  if (admin) check_admin(config, reader);
+  if (workers && listen) check_workers(config, reader);
+  if (routes) check_routes(config, reader);
+  if (sound("slots")) check_slots(config.slots, reader);
+  if (sound("pace")) check_pace(config.pace, reader);
+  if (breaker && config.breaker.open > config.breaker.open_max) {
+    reader.error_at("breaker.open", "above `breaker.open_max`");
+  }
+  if (probe && config.probe.kind == ProbeKind::http && !config.probe.path.starts_with('/')) {
+    reader.error_at("probe.path", "a path begins with `/`");
+  }
+  if (!reader.failed()) warn(config, reader);
+}
+
+}  // namespace perigee::config
