@@ -1,0 +1,42 @@
+// A resolved address: what a socket can be bound or connected to.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "perigee/base/result.h"
+#include "perigee/config/address.h"
+#include "perigee/coro/task.h"
+
+namespace perigee::net {
+
+class Loop;
+
+struct Endpoint {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+
+  [[nodiscard]] const sockaddr* raw() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  [[nodiscard]] bool is_unix() const { return storage.ss_family == AF_UNIX; }
+  // `127.0.0.1:3000`, `[::1]:3000`, `unix:/path`; for logs and messages.
+  [[nodiscard]] std::string text() const;
+};
+
+// The peer of an accepted connection, as the trust list and X-Forwarded-For want it.
+struct Peer {
+  std::array<std::uint8_t, 16> ip{};  // IPv4 mapped; all zero for a Unix socket
+  std::array<char, 46> text{};        // without port, NUL-terminated; "unix" for a Unix socket
+};
+[[nodiscard]] Peer peer_of(int fd);
+
+// An address literal or Unix path without asking anybody; `invalid` for a name.
+[[nodiscard]] Result<Endpoint> to_endpoint(const config::Address& address);
+// Also names, through the system's resolver on libuv's thread pool; the first usable answer.
+[[nodiscard]] coro::Task<Result<Endpoint>> resolve(Loop& loop, config::Address address);
+
+}  // namespace perigee::net

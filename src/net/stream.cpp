@@ -1,0 +1,114 @@
+// What all kinds of stream share: handing bytes to the reader or keeping them for one, and the news of the end.
+#include "perigee/net/stream.h"
+
+namespace perigee::net {
+
+void Stream::received(Bytes bytes) {
+  bytes_in_ += bytes.size();
+  if (reader_ != nullptr) {
+    Read* reader = reader_;
+    reader_ = nullptr;
+    reader->complete(bytes);  // `this` may be gone afterwards
+    return;
+  }
+  if (pending_ == nullptr) pending_ = std::make_unique<std::string>();
+  pending_->append(bytes.data(), bytes.size());
+  if (pending_->size() > kPendingMax && !paused_) {
+    paused_ = true;
+    pause_reading(true);
+  }
+}
+
+void Stream::received_end(const Error& error) {
+  if (ended_) return;
+  ended_ = true;
+  end_error_ = error;
+  const bool broken = error.kind != ErrorKind::eof;
+  if (broken && drainer_ != nullptr) {
+    Drained* drainer = drainer_;
+    drainer_ = nullptr;
+    drainer->complete(std::unexpected(error));
+  }
+  if (reader_ != nullptr) {
+    Read* reader = reader_;
+    reader_ = nullptr;
+    reader->complete(std::unexpected(error));
+    return;
+  }
+  if (end_watcher_ != nullptr) {
+    coro::CancelSource* watcher = end_watcher_;
+    end_watcher_ = nullptr;
+    end_error_.side = end_side_;
+    watcher->cancel(end_error_);
+  }
+}
+
+void Stream::unread(Bytes rest) {
+  if (rest.empty()) return;
+  if (pending_ == nullptr) pending_ = std::make_unique<std::string>();
+  pending_->insert(0, rest.data(), rest.size());
+}
+
+void Stream::watch_end(coro::CancelSource* source, Side side) {
+  end_watcher_ = source;
+  end_side_ = side;
+  if (source == nullptr || !ended_) return;
+  end_watcher_ = nullptr;
+  Error error = end_error_;
+  error.side = side;
+  source->cancel(error);
+}
+
+Result<void> Stream::write(std::span<const Bytes> parts) {
+  std::size_t total = 0;
+  for (const Bytes& part : parts) total += part.size();
+  if (total == 0) return {};
+  bytes_out_ += total;
+  return send(parts, total);
+}
+
+void Stream::writable() {
+  if (drainer_ == nullptr || backlog() > kBacklogLow) return;
+  Drained* drainer = drainer_;
+  drainer_ = nullptr;
+  drainer->complete({});
+}
+
+bool Stream::Read::await_ready() {
+  if (stream_.has_pending()) {
+    stream_.lent_ = std::move(stream_.pending_);
+    if (stream_.paused_) {
+      stream_.paused_ = false;
+      if (!stream_.ended_) stream_.pause_reading(false);
+    }
+    result_ = Bytes(*stream_.lent_);
+    return true;
+  }
+  if (stream_.ended_) {
+    result_ = std::unexpected(stream_.end_error_);
+    return true;
+  }
+  return false;
+}
+
+void Stream::Read::on_cancel(Wait& w, const Error& reason) {
+  auto& self = static_cast<Read&>(w);
+  if (self.stream_.reader_ == &self) self.stream_.reader_ = nullptr;
+  self.result_ = std::unexpected(reason);
+}
+
+bool Stream::Drained::await_ready() {
+  if (stream_.ended_ && stream_.end_error_.kind != ErrorKind::eof) {
+    result_ = std::unexpected(stream_.end_error_);
+    return true;
+  }
+  return stream_.backlog() <= kBacklogLow;
+}
+
+void Stream::Drained::on_cancel(Wait& w, const Error& reason) {
+  auto& self = static_cast<Drained&>(w);
+  if (self.stream_.drainer_ == &self) self.stream_.drainer_ = nullptr;
+  self.result_ = std::unexpected(reason);
+}
+
+}  // namespace perigee::net
