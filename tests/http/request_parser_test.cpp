@@ -1,0 +1,315 @@
+// Every request case, whole, byte by byte, split at every place, and pipelined behind another request.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cases_request.h"
+#include "perigee/base/random.h"
+#include "perigee/http/parser.h"
+
+namespace perigee::http {
+namespace {
+
+struct Outcome {
+  int status = 0;  // 200 accepted, 0 incomplete
+  std::string summary;
+  std::size_t used = 0;
+  bool operator==(const Outcome&) const = default;
+};
+
+std::string summarise(const RequestHead& head) {
+  std::string text(head.method_text);
+  text.append(" ").append(head.target).append("|").append(head.authority).append("|");
+  text.append(head.version_minor == 1 ? "1|" : "0|").append(head.keep_alive ? "keep|" : "close|");
+  switch (head.framing) {
+    case Framing::none: text.append("none"); break;
+    case Framing::length: text.append("length ").append(std::to_string(head.content_length)); break;
+    case Framing::chunked: text.append("chunked"); break;
+    case Framing::until_close: text.append("until close"); break;
+  }
+  text.append("|");
+  const std::size_t before = text.size();
+  if (head.expect_continue) text.append("c");
+  if (head.upgrade == UpgradeKind::websocket) text.append("w");
+  if (head.upgrade == UpgradeKind::other) text.append("u");
+  if (text.size() == before) text.append("-");
+  return text.append("|");
+}
+
+// A copy in memory of exactly its size, so that the sanitizer sees every byte read too far.
+std::unique_ptr<char[]> exact(std::string_view bytes) {
+  auto copy = std::make_unique<char[]>(bytes.size() + (bytes.empty() ? 1 : 0));
+  bytes.copy(copy.get(), bytes.size());
+  return copy;
+}
+
+// Feeds `bytes` as reads that end at `ends` would bring them.
+Outcome run(std::string_view bytes, const std::vector<std::size_t>& ends, std::size_t places = 4) {
+  static HeaderTable table;
+  RequestParser parser;
+  Outcome outcome;
+  bool in_body = false;
+  std::size_t at = 0;  // first byte not yet used
+  for (const std::size_t end : ends) {
+    if (!in_body) {
+      const auto copy = exact(bytes.substr(0, end));
+      RequestHead head;
+      const HeadResult result = parser.parse_head({copy.get(), end}, HeadLimits{}, head, table);
+      if (result.refused()) return {result.http_status, "", 0};
+      if (!result.complete()) continue;
+      outcome.summary = summarise(head);
+      CHECK(head.head_bytes == result.consumed);
+      at = result.consumed;
+      in_body = true;
+    }
+    std::vector<std::string_view> pieces(places);
+    while (true) {
+      const auto copy = exact(bytes.substr(at, end - at));
+      const BodyStep step = parser.feed_body({copy.get(), end - at}, pieces);
+      std::size_t sum = 0;
+      for (std::size_t i = 0; i < step.pieces; ++i) {
+        outcome.summary.append(pieces[i]);
+        sum += pieces[i].size();
+      }
+      CHECK(sum == step.bytes);
+      at += step.consumed;
+      if (step.refused()) return {step.http_status, "", 0};
+      if (step.done()) {
+        outcome.status = 200;
+        outcome.used = at;
+        return outcome;
+      }
+      if (at == end) break;
+    }
+  }
+  return {};
+}
+
+std::vector<std::size_t> every_byte(std::size_t size) {
+  std::vector<std::size_t> ends(size);
+  for (std::size_t i = 0; i < size; ++i)
+    ends[i] = i + 1;
+  return ends;
+}
+
+}  // namespace
+
+TEST_CASE("request cases, whole") {
+  for (const RequestCase& test : kRequestCases) {
+    CAPTURE(test.rule);
+    const Outcome outcome = run(test.bytes, {test.bytes.size()});
+    CHECK(outcome.status == test.status);
+    if (test.status == 200) {
+      CHECK(outcome.summary == test.expect);
+      CHECK(outcome.used == test.bytes.size());
+    }
+  }
+  CHECK(std::size(kRequestCases) >= 150);
+}
+
+TEST_CASE("request cases, byte by byte and split in two at every place") {
+  for (const RequestCase& test : kRequestCases) {
+    CAPTURE(test.rule);
+    const Outcome whole = run(test.bytes, {test.bytes.size()});
+    CHECK(run(test.bytes, every_byte(test.bytes.size()), 1) == whole);
+    for (std::size_t i = 1; i < test.bytes.size(); ++i) {
+      CAPTURE(i);
+      CHECK(run(test.bytes, {i, test.bytes.size()}) == whole);
+    }
+  }
+}
+
+TEST_CASE("request cases, pipelined: what follows stays with the caller, what came before does no harm") {
+  static constexpr std::string_view kNext = "GET /next HTTP/1.1\r\nHost: n\r\n\r\n";
+  for (const RequestCase& test : kRequestCases) {
+    CAPTURE(test.rule);
+    if (test.status == 200) {
+      std::string bytes(test.bytes);
+      bytes.append(kNext);
+      const Outcome outcome = run(bytes, {bytes.size()});
+      CHECK(outcome.used == test.bytes.size());
+      CHECK(outcome.summary == test.expect);
+    }
+    // The same parser, behind a chunked request with trailers.
+    static constexpr std::string_view kBefore =
+        "POST /before HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n";
+    std::string bytes(kBefore);
+    bytes.append(test.bytes);
+    HeaderTable table;
+    RequestParser parser;
+    RequestHead head;
+    std::string_view pieces[4];
+    const HeadResult before = parser.parse_head(bytes, HeadLimits{}, head, table);
+    REQUIRE(before.complete());
+    const BodyStep body = parser.feed_body(std::span(bytes).subspan(before.consumed), pieces);
+    REQUIRE(body.done());
+    REQUIRE(before.consumed + body.consumed == kBefore.size());
+    const HeadResult result =
+        parser.parse_head(std::span(bytes).subspan(kBefore.size()), HeadLimits{}, head, table);
+    if (test.status == 200) {
+      CHECK(result.complete());
+      CHECK(test.expect.starts_with(summarise(head)));
+    } else if (result.refused()) {
+      CHECK(result.http_status == test.status);
+    }
+  }
+}
+
+TEST_CASE("damaged requests: one verdict, however they are cut") {
+  Rng rng(11);
+  static constexpr std::string_view kBytes = "\r\n\t :;,0a\0\x7f\xff/#%"sv;
+  int accepted = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (const RequestCase& test : kRequestCases) {
+      if (test.status != 200) continue;
+      std::string bytes(test.bytes);
+      const auto at = static_cast<std::size_t>(rng.below(static_cast<std::uint32_t>(bytes.size())));
+      const char c = kBytes[rng.below(static_cast<std::uint32_t>(kBytes.size()))];
+      switch (rng.below(3)) {
+        case 0: bytes[at] = c; break;
+        case 1: bytes.insert(at, 1, c); break;
+        default: bytes.erase(at, 1); break;
+      }
+      CAPTURE(bytes);
+      const Outcome whole = run(bytes, {bytes.size()});
+      REQUIRE(run(bytes, every_byte(bytes.size()), 1) == whole);
+      accepted += whole.status == 200 ? 1 : 0;
+    }
+  }
+  CHECK(accepted > 100);
+}
+
+TEST_CASE("limits: head, target, number of fields") {
+  HeaderTable table;
+  RequestHead head;
+  HeadLimits limits;
+  limits.head_bytes_max = 1000;
+  limits.target_bytes_max = 100;
+  limits.headers_max = 5;
+  const auto parse = [&](const std::string& bytes) {
+    RequestParser parser;
+    const HeadResult whole = parser.parse_head(bytes, limits, head, table);
+    RequestParser again;
+    HeadResult bytewise;
+    for (std::size_t i = 1; i <= bytes.size() && bytewise.status == HeadResult::Status::need_more; ++i) {
+      bytewise = again.parse_head(std::span(bytes).first(i), limits, head, table);
+    }
+    CHECK(bytewise.http_status == whole.http_status);
+    CHECK(bytewise.status == whole.status);
+    return whole.complete() ? 200 : static_cast<int>(whole.http_status);
+  };
+  const auto target = [](std::size_t n) {
+    return "GET /" + std::string(n - 1, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n";
+  };
+  CHECK(parse(target(100)) == 200);
+  CHECK(parse(target(101)) == 414);
+  CHECK(parse(target(500)) == 414);
+  CHECK(parse("GET /" + std::string(5000, 'a')) == 414);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(900, 'a') + "\r\n\r\n") == 200);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(2000, 'a') + "\r\n\r\n") == 431);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\n" + std::string(2000, 'a')) == 431);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\r\n") == 200);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\n\r\n") == 431);
+  CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\n" + std::string(900, 'n') + ": x\r\n\r\n") == 200);
+
+  // Names and values near the places where shorter counters wrap.
+  limits = HeadLimits{};
+  for (const std::size_t n : {255UL, 256UL, 257UL, 16383UL, 16384UL, 65000UL}) {
+    CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\n" + std::string(n, 'n') + ": x\r\n\r\n") == 200);
+    CHECK(table.headers()[1].name.size() == n);
+  }
+  for (const std::size_t n : {65536UL, 1UL << 20}) {
+    CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(n, 'n') + "\r\n\r\n") == 431);
+  }
+  limits.headers_max = 10000;  // more than any table holds
+  limits.head_bytes_max = 1 << 20;
+  std::string many = "GET / HTTP/1.1\r\nHost: a\r\n";
+  for (int i = 0; i < 10000; ++i)
+    many += "A: b\r\n";
+  CHECK(parse(many + "\r\n") == 431);
+}
+
+TEST_CASE("limits: bodies, extensions, trailers") {
+  HeaderTable table;
+  RequestHead head;
+  std::string_view pieces[8];
+  static const std::string kChunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const auto feed = [&](const std::string& request, const std::string& body, std::uint64_t bytes_max) {
+    RequestParser parser;
+    REQUIRE(parser.parse_head(request, HeadLimits{}, head, table).complete());
+    parser.bound_body(bytes_max);
+    std::size_t at = 0;
+    while (true) {
+      const BodyStep step = parser.feed_body(std::span(body).subspan(at), pieces);
+      at += step.consumed;
+      if (step.refused()) return static_cast<int>(step.http_status);
+      if (step.done()) return 200;
+      if (at == body.size()) return 0;
+    }
+  };
+  static const std::string kLength = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n";
+  CHECK(feed(kLength, "0123456789", 10) == 200);
+  CHECK(feed(kLength, "0", 9) == 413);
+  CHECK(feed(kChunked, "5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n", 10) == 200);
+  CHECK(feed(kChunked, "5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n", 9) == 413);
+  CHECK(feed(kChunked, "7fffffffffffffff\r\nx", 1 << 20) == 413);
+  CHECK(feed(kChunked, "7fffffffffffffff\r\nx", BodyDecoder::kNoBound) == 0);
+  CHECK(feed(kChunked, "1;" + std::string(256, 'x') + "\r\na\r\n0\r\n\r\n", 10) == 200);
+  CHECK(feed(kChunked, "1;" + std::string(257, 'x') + "\r\na\r\n0\r\n\r\n", 10) == 400);
+  std::string extended;
+  for (int i = 0; i < 70; ++i)
+    extended += "1;" + std::string(250, 'x') + "\r\na\r\n";
+  CHECK(feed(kChunked, extended + "0\r\n\r\n", 1000) == 400);
+  CHECK(feed(kChunked, "0\r\nX: " + std::string(8000, 'x') + "\r\n\r\n", 10) == 200);
+  CHECK(feed(kChunked, "0\r\nX: " + std::string(9000, 'x') + "\r\n\r\n", 10) == 400);
+  std::string trailers;
+  for (int i = 0; i < 64; ++i)
+    trailers += "A: b\r\n";
+  CHECK(feed(kChunked, "0\r\n" + trailers + "\r\n", 10) == 200);
+  CHECK(feed(kChunked, "0\r\n" + trailers + "A: b\r\n\r\n", 10) == 400);
+}
+
+TEST_CASE("a head in many reads is looked at once") {
+  // 60,000 reads of one byte; quadratic scanning would take 1.8 billion steps.
+  const std::string bytes = "GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(60000, 'x') + "\r\n\r\n";
+  HeaderTable table;
+  RequestHead head;
+  RequestParser parser;
+  HeadResult result;
+  for (std::size_t i = 1; i <= bytes.size(); ++i) {
+    result = parser.parse_head(std::span(bytes).first(i), HeadLimits{}, head, table);
+  }
+  CHECK(result.complete());
+}
+
+TEST_CASE("views follow the bytes when these move") {
+  const std::string bytes = "GET http://h HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n";
+  HeaderTable table;
+  RequestHead head;
+  RequestParser parser;
+  std::string moved;
+  {
+    const auto copy = exact(bytes);
+    REQUIRE(parser.parse_head({copy.get(), bytes.size()}, HeadLimits{}, head, table).complete());
+    moved = bytes;
+    const std::string_view from(copy.get(), bytes.size());
+    head.rebase(from, moved.data());
+    table.rebase(from, moved.data());
+  }
+  CHECK(head.method_text == "GET");
+  CHECK(head.target == "/");  // not in the bytes at all
+  CHECK(head.authority.data() == moved.data() + bytes.find("h\r\nConn"));
+  CHECK(head.upgrade_protocol == "foo");
+  CHECK(table.value(HeaderName::connection) == "upgrade");
+  CHECK(table.headers()[2].name == "Upgrade");
+}
+
+TEST_CASE("a parser is small") {
+  CHECK(sizeof(BodyDecoder) <= 40);
+  CHECK(sizeof(RequestParser) <= 48);
+  CHECK(sizeof(ResponseParser) <= 48);
+}
+
+}  // namespace perigee::http
