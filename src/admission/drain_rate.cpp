@@ -1,0 +1,68 @@
+#include "perigee/admission/drain_rate.h"
+
+#include <cmath>
+
+namespace perigee::admission {
+
+void DrainRate::advance(TimePoint now) {
+  if (waiting_ && now > at_) {
+    const double keep = std::exp(-to_seconds(now - at_) / kTau);
+    rate_ *= keep;
+    weight_ = 1.0 - (1.0 - weight_) * keep;
+  }
+  at_ = std::max(at_, now);
+}
+
+void DrainRate::set_waiting(bool somebody_waits, TimePoint now) {
+  if (somebody_waits == waiting_) return;
+  advance(now);
+  waiting_ = somebody_waits;
+}
+
+void DrainRate::on_grant(TimePoint now) {
+  if (!waiting_) return;
+  advance(now);
+  rate_ += 1.0 / kTau;
+  if (grants_ < kGrantsNeeded) ++grants_;
+}
+
+std::optional<double> DrainRate::per_second(TimePoint now, double sum_of_paces) const {
+  DrainRate then = *this;
+  then.advance(now);
+  // Twenty grants in one instant are no measurement either: some waiting time must have been seen.
+  if (grants_ >= kGrantsNeeded && then.weight_ > 0.01) return then.rate_ / then.weight_;
+  if (sum_of_paces > 0) return sum_of_paces;
+  return std::nullopt;
+}
+
+std::optional<Duration> estimate_wait(std::uint64_t entries_ahead, std::optional<double> per_second) {
+  if (entries_ahead == 0) return Duration::zero();
+  if (!per_second) return std::nullopt;
+  // A day stands for "never": far beyond every queue_wait, and safe to add to.
+  constexpr double kLongest = 86400.0;
+  const double seconds = static_cast<double>(entries_ahead) / std::max(*per_second, 1e-9);
+  return from_seconds(std::min(seconds, kLongest));
+}
+
+bool may_wait(std::optional<Duration> estimate, TimePoint now, const WaitLimits& limits,
+              Duration first_event) {
+  if (!estimate) return true;
+  if (*estimate > limits.queue_wait) return false;
+  return limits.deadline == kNever || *estimate + first_event <= limits.deadline - now;
+}
+
+std::uint32_t retry_after(std::optional<Duration> estimate, double jitter) {
+  const double seconds = std::clamp(to_seconds(estimate.value_or(Duration::zero())), 1.0, 60.0);
+  return static_cast<std::uint32_t>(std::ceil(seconds * (0.8 + 0.7 * jitter)));
+}
+
+double retry_jitter(std::uint64_t tenant_hash, TimePoint now) {
+  const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  // One step of splitmix64 over both.
+  std::uint64_t z = tenant_hash + static_cast<std::uint64_t>(second) * 0x9E3779B97F4A7C15ULL;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
+}
+
+}  // namespace perigee::admission
