@@ -1,0 +1,68 @@
+// One worker as the dispatcher knows it: what it is, what runs there, and the policies that judge it.
+//
+// Plain members: Core is the only one who changes them, under the dispatcher's lock. Two atomics are for the
+// loops, which watch for stalls without it. The object stays where it is for as long as a ticket refers to it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "perigee/admission/head_lag.h"
+#include "perigee/admission/lanes.h"
+#include "perigee/balancing/backend_load.h"
+#include "perigee/balancing/breaker.h"
+#include "perigee/balancing/health_state.h"
+#include "perigee/balancing/slow_start.h"
+#include "perigee/dispatch/dispatcher.h"
+#include "start_window.h"
+
+namespace perigee::dispatch {
+
+struct Backend {
+  Backend(BackendIdentity who, const BackendSpec& wanted, const Policy& policy, admission::QueueBudget& budget,
+          TimePoint now)
+      : identity(std::move(who)), spec(wanted), health(now, policy.health), breaker(policy.breaker),
+        lag(admission::HeadLag::fixed(0)), slow(policy.slow_start), pinned_plain(budget), pinned_streamed(budget),
+        pinned_critical(budget) {}
+
+  [[nodiscard]] BackendSet bit() const { return BackendSet{1} << identity.ref.id; }
+  // No ticket and no waiter knows it: the object may go.
+  [[nodiscard]] bool idle() const { return in_flight == 0 && critical == 0 && tunnels == 0 && pinned_waiting() == 0; }
+  [[nodiscard]] std::uint32_t pinned_waiting() const {
+    return pinned_plain.size() + pinned_streamed.size() + pinned_critical.size();
+  }
+
+  const BackendIdentity identity;
+  BackendSpec spec;
+  WorkerKind kind = WorkerKind::unknown;
+  PoolId home = 0;          // the first pool it is in: the one whose mean its speed is compared with
+  bool removed = false;
+  bool slow_starting = false;
+  bool late = false;        // was added while others served
+
+  balancing::HealthState health;
+  balancing::Breaker breaker;
+  admission::HeadLag lag;
+  balancing::SlowStart slow;
+  balancing::BackendLoad load;
+  std::array<StartWindow, kStartPoolCount> starts;
+
+  std::uint32_t in_flight = 0;  // tickets, without the critical lane's
+  std::uint32_t starting = 0;   // of these, before their first event
+  std::uint32_t streams = 0;    // of these, streams after it
+  std::uint32_t critical = 0;
+  std::uint32_t tunnels = 0;
+  std::array<std::uint32_t, kClassCount> by_class{};
+  std::uint64_t grants = 0;
+  std::uint64_t failures = 0;
+
+  admission::LaneQueue pinned_plain;
+  admission::LaneQueue pinned_streamed;
+  admission::LaneQueue pinned_critical;
+
+  std::atomic<TimePoint::rep> last_byte{0};     // newest read from it, on any loop
+  std::atomic<std::uint32_t> chats_running{0};  // streamed chats in flight
+};
+
+}  // namespace perigee::dispatch

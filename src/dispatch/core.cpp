@@ -1,0 +1,514 @@
+// Asking, waiting, granting and giving back: the paths that every exchange takes.
+#include "core.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <utility>
+
+namespace perigee::dispatch {
+
+using balancing::Breaker;
+using balancing::BreakerEffect;
+using balancing::Outcome;
+using balancing::SpeedEffect;
+
+namespace {
+
+constexpr std::size_t index(RequestClass c) { return static_cast<std::size_t>(c); }
+// Fail fast where nothing is up: three seconds, as linkerd has it.
+constexpr Duration kNoBackendRetry = std::chrono::seconds(3);
+
+TimePoint later(TimePoint t, Duration d) { return d > kNever - t ? kNever : t + d; }
+
+}  // namespace
+
+Core::~Core() { assert(queue_.entries() == 0 && decided_.empty()); }
+
+// --- who may use what -------------------------------------------------------------------------------------
+
+// Backends that this ask may ever use as things stand, whether or not they have room now. What earlier
+// attempts failed on is left out while there is anything else.
+BackendSet Core::usable(const Waiter& w) const {
+  if (w.pinned_.exists()) {
+    const Backend* b = find(w.pinned_);
+    return b == nullptr ? 0 : b->bit() & reachable_;
+  }
+  const BackendSet all = pools_[w.pool_]->members & up_ & ~shut_;
+  const BackendSet others = all & ~w.excluded_;
+  return others != 0 ? others : all;
+}
+
+// Nothing is up, and nothing is left whose first probe might find it up.
+bool Core::hopeless(const Waiter& w) const {
+  if (w.pinned_.exists()) {
+    const Backend* b = find(w.pinned_);
+    return b == nullptr || b->removed || ((reachable_ | unprobed_) & b->bit()) == 0;
+  }
+  return (pools_[w.pool_]->members & (up_ | unprobed_)) == 0;
+}
+
+bool Core::may_start_now(const Backend& b) const {
+  if (b.lag.may_start(now_, b.in_flight) != admission::StartAnswer::yes) return false;
+  return !b.slow_starting || b.in_flight < b.slow.limit(b.lag.slots(), now_);
+}
+
+Core::Free Core::free_among(BackendSet set) const {
+  Free free;
+  for_each(set, [&](const Backend& b) {
+    if (may_start_now(b)) free.normal |= b.bit();
+    if (b.critical < policy_.critical_slots) free.critical |= b.bit();
+  });
+  return free;
+}
+
+BackendSet Core::startable(const Waiter& w, BackendSet usable, const Free& free) {
+  if (w.critical_) return usable & free.critical;
+  BackendSet set = usable & free.normal;
+  if (!w.pinned_.exists()) set &= admitting_;
+  const std::size_t start_pool = start_pool_of(w.request_class);
+  if (bounded_starts_ && start_pool < kStartPoolCount) {
+    for_each(set, [&](Backend& b) {
+      if (b.starts[start_pool].count(now_) >= policy_.starting[start_pool]) set &= ~b.bit();
+    });
+  }
+  return set;
+}
+
+Core::LaneQueue& Core::queue_for(const Waiter& w) const {
+  if (w.pinned_.exists()) {
+    Backend& b = *backends_[w.pinned_.id];
+    return w.critical_ ? b.pinned_critical : w.streamed ? b.pinned_streamed : b.pinned_plain;
+  }
+  Pool& pool = *pools_[w.pool_];
+  if (w.excluded_ != 0) return pool.picky;
+  return w.critical_ ? pool.critical : w.streamed ? pool.streamed : pool.plain;
+}
+
+// --- at the door --------------------------------------------------------------------------------------------
+
+Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
+  tick(now);
+  if (due_ <= now_) pump(now_);  // who waits comes first: nobody is overtaken
+  w.request_class = ask.request_class;
+  w.priority = ask.priority;
+  w.streamed = ask.streamed;
+  w.body_bytes = ask.body_bytes;
+  w.arrival = ask.arrival != 0 ? ask.arrival : queue_.next_arrival();
+  w.queued_at = now_;
+  w.queue_deadline = later(now_, ask.queue_wait);
+  w.deadline = ask.deadline;
+  w.pool_ = ask.pool;
+  w.pinned_ = ask.pinned;
+  w.excluded_ = ask.pinned.exists() ? 0 : ask.excluded;
+  w.critical_ = ask.critical_lane;
+  w.retry_ = ask.retry;
+
+  if (draining_ && !ask.retry) return refuse(w, Refused::draining, true);
+  if (ask.pool >= kMaxPools || pools_[ask.pool] == nullptr || hopeless(w)) return refuse(w, Refused::no_backend, true);
+  Pool& pool = *pools_[ask.pool];
+  const bool open = w.critical_ || w.pinned_.exists() || !pool.paused;
+  const bool within = open && within_limits(w);
+  const BackendSet use = usable(w);
+  if (within) {
+    const BackendSet now_free = startable(w, use, free_among(use));
+    if (now_free != 0) {
+      if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
+      grant(w, now_free);
+      w.place_ = Waiter::Place::decided;
+      w.granted_ = true;
+      return Verdict::granted;
+    }
+  }
+  if (!w.retry_ && queue_.room_for(w.priority, w.body_bytes) != admission::QueueRoom::yes) {
+    return refuse(w, Refused::queue_full, true);
+  }
+  LaneQueue& queue = queue_for(w);
+  const admission::WaitLimits limits{w.deadline, ask.queue_wait};
+  if (!admission::may_wait(estimate(w), now_, limits)) return refuse(w, Refused::queue_timeout, true);
+  queue.push(w);
+  w.queue_ = &queue;
+  w.place_ = Waiter::Place::queued;
+  ++waits_;
+  if (w.pinned_.exists()) pinned_ |= BackendSet{1} << w.pinned_.id;
+  else if (!pool.paused) pool.drain.set_waiting(true, now_);
+  if (within && !w.critical_) note_wanted(use);
+  return Verdict::waiting;
+}
+
+// Time until its turn, where that can be told: from what stands ahead of it and the pool's drain rate.
+std::optional<Duration> Core::estimate(const Waiter& w) const {
+  const Pool* pool = w.pool_ < kMaxPools ? pools_[w.pool_].get() : nullptr;
+  if (pool == nullptr || pool->paused || w.critical_ || w.pinned_.exists()) return std::nullopt;
+  const std::uint64_t ahead = std::uint64_t{pool->plain.entries_ahead(w.priority)} +
+                              pool->streamed.entries_ahead(w.priority) + pool->picky.entries_ahead(w.priority);
+  if (ahead == 0) return Duration::zero();
+  double paces = 0;
+  for_each(pool->members & up_ & ~shut_, [&](const Backend& b) { paces += b.lag.pace(); });
+  return admission::estimate_wait(ahead, pool->drain.per_second(now_, paces));
+}
+
+Verdict Core::refuse(Waiter& w, Refused reason, bool at_door) {
+  const std::optional<Duration> wait = reason == Refused::no_backend ? kNoBackendRetry : estimate(w);
+  w.refusal_ = {reason, at_door, static_cast<std::uint16_t>(admission::retry_after(wait, rng_.uniform()))};
+  ++(at_door ? refused_at_door_ : refused_waiting_)[static_cast<std::size_t>(reason)];
+  if (w.retry_) retries_.retry_ended();
+  w.retry_ = false;
+  if (!at_door) decide(w, false);
+  return Verdict::refused;
+}
+
+void Core::dequeue(Waiter& w) {
+  w.queue_->remove(w);
+  w.queue_ = nullptr;
+  w.place_ = Waiter::Place::nowhere;
+  if (w.pinned_.exists()) {
+    const Backend& b = *backends_[w.pinned_.id];
+    if (b.pinned_waiting() == 0) pinned_ &= ~b.bit();
+  } else if (Pool& pool = *pools_[w.pool_]; pool.waiting() == 0) {
+    pool.drain.set_waiting(false, now_);
+  }
+}
+
+void Core::decide(Waiter& w, bool granted) {
+  w.granted_ = granted;
+  w.place_ = Waiter::Place::decided;
+  decided_.push_back(w);
+}
+
+void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
+  tick(now);
+  if (w.place_ == Waiter::Place::queued) {
+    dequeue(w);
+    if (why == Cancelled::queue_timeout) {
+      refuse(w, Refused::queue_timeout, false);
+      w.unlink();  // the caller knows: nobody else is to be told
+    } else {
+      ++cancelled_;
+      if (w.retry_) retries_.retry_ended();
+    }
+  } else if (w.place_ == Waiter::Place::decided) {
+    w.unlink();
+    if (w.granted_) {
+      undo(w.hold_);
+      if (why == Cancelled::queue_timeout) refuse(w, Refused::queue_timeout, false);
+      else ++cancelled_;
+      w.unlink();
+      pump(now_);
+    }
+  }
+  w.place_ = Waiter::Place::nowhere;
+}
+
+bool Core::try_retry(RequestClass c, TimePoint now) {
+  tick(now);
+  if (retries_.try_retry(c, in_flight_ + queue_.entries(), now_)) {
+    ++retried_;
+    return true;
+  }
+  ++retries_denied_;
+  return false;
+}
+
+// --- the pump -------------------------------------------------------------------------------------------------
+
+void Core::pump(TimePoint now) {
+  tick(now);
+  if (breaker_due_ <= now_) advance_breakers();
+  due_ = breaker_due_;
+  if (queue_.entries() == 0) return;
+  Free free = free_among(present_);
+  for (;;) {
+    BackendSet wanted = 0;
+    const Best best = best_waiter(free, wanted);
+    if (best.waiter == nullptr) {
+      note_wanted(wanted);
+      return;
+    }
+    Waiter& w = *best.waiter;
+    // The estimate is made again here: what could no longer be served in time does not get the slot.
+    if (!admission::worth_granting(now_, w.deadline, w.queue_deadline)) {
+      dequeue(w);
+      refuse(w, Refused::queue_timeout, false);
+      continue;
+    }
+    if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
+    dequeue(w);
+    grant(w, best.startable);
+    decide(w, true);
+    const BackendSet used = w.hold_.backend->bit();
+    const Free left = free_among(used);
+    free = {(free.normal & ~used) | left.normal, (free.critical & ~used) | left.critical};
+  }
+}
+
+// The best waiter for whom there is a place, over all queues. Where there is none, `wanted` has every backend
+// that somebody waits for and may use but for its own slots and pace.
+Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
+  Best best;
+  BackendSet accepted = 0;
+  const auto accept = [&](admission::Waiting& waiting) {
+    Waiter& w = waiter(waiting);
+    if (!within_limits(w)) return false;
+    const BackendSet use = usable(w);
+    const BackendSet set = startable(w, use, free);
+    if (set == 0 && !w.critical_) wanted |= use;
+    if (set != 0) accepted = set;
+    return set != 0;
+  };
+  const auto offer = [&](admission::Waiting* waiting) {
+    if (waiting == nullptr) return;
+    Waiter& w = waiter(*waiting);
+    if (best.waiter != nullptr && !LaneQueue::better(w, *best.waiter)) return;
+    best = {&w, accepted};
+  };
+  const auto look = [&](const LaneQueue& queue) {
+    if (!queue.empty()) offer(queue.best(accept));
+  };
+  const auto walk = [&](const LaneQueue& queue, bool critical_only) {
+    for (std::size_t lane = 0; lane < kClassCount * kPriorityCount && !queue.empty(); ++lane) {
+      const auto c = static_cast<RequestClass>(lane % kClassCount);
+      const auto p = static_cast<Priority>(lane / kClassCount);
+      if (queue.count(c, p) == 0) continue;
+      admission::Waiting* w = queue.front(c, p);
+      while (w != nullptr && ((critical_only && !waiter(*w).critical_) || !accept(*w))) w = queue.next(*w);
+      offer(w);
+    }
+  };
+  for (const auto& pool : pools_) {
+    if (pool == nullptr || pool->waiting() == 0) continue;
+    look(pool->critical);
+    walk(pool->picky, pool->paused);
+    if (pool->paused) continue;
+    look(pool->plain);
+    look(pool->streamed);
+  }
+  for_each(pinned_, [&](const Backend& b) {
+    look(b.pinned_critical);
+    look(b.pinned_plain);
+    look(b.pinned_streamed);
+  });
+  return best;
+}
+
+// Somebody waits for these and may use them but for what their own bounds hold back: they may grow, and the
+// time comes at which the next one may start.
+void Core::note_wanted(BackendSet wanted) {
+  for_each(wanted, [&](Backend& b) {
+    b.lag.note_held_back(now_, b.in_flight);
+    const TimePoint paced = b.lag.next_change(now_, b.in_flight);
+    if (paced > now_) due_ = std::min(due_, paced);
+    if (b.slow_starting) {
+      due_ = std::min(due_, b.slow.next_step(b.lag.slots(), now_));
+      if (!b.slow.probation() && b.slow.factor(now_) >= 1.0) b.slow_starting = false;
+    }
+    if (!bounded_starts_) return;
+    for (std::size_t p = 0; p < kStartPoolCount; ++p) {
+      if (b.starts[p].count(now_) >= policy_.starting[p]) due_ = std::min(due_, b.starts[p].next_change());
+    }
+  });
+}
+
+// --- the life of a hold ---------------------------------------------------------------------------------------
+
+Backend& Core::choose(const Waiter& w, BackendSet set) {
+  if (std::has_single_bit(set)) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
+  std::array<balancing::Candidate, kMaxBackends> candidates;
+  std::size_t n = 0;
+  for_each(set, [&](const Backend& b) {
+    const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;
+    candidates[n++] = {b.identity.ref.id, b.spec.weight * ramp, &b.load};
+  });
+  Pool& pool = *pools_[w.pool_];
+  auto& picker = pool.kind == WorkerKind::http ? pool.http_picker : pool.orbit_picker;
+  return *backends_[candidates[picker->pick({candidates.data(), n}, rng_)].backend];
+}
+
+void Core::grant(Waiter& w, BackendSet candidates) {
+  Backend& b = choose(w, candidates);
+  Hold& hold = w.hold_;
+  hold = Hold();
+  hold.backend = &b;
+  hold.granted_at = now_;
+  hold.phase = Hold::Phase::starting;
+  hold.critical = w.critical_;
+  hold.retry = w.retry_;
+  const balancing::CostModel& costs = b.kind == WorkerKind::orbit ? policy_.orbit_costs : policy_.http_costs;
+  hold.share = b.load.begin(w.request_class, costs.of(w.request_class, w.body_bytes));
+  ++b.grants;
+  ++grants_;
+  ++in_flight_;
+  if (!w.retry_) retries_.on_request(w.request_class, now_);
+  w.retry_ = false;  // the hold has it from here on
+  if (w.critical_) {
+    hold.judged = true;
+    ++b.critical;
+    return;
+  }
+  if (b.breaker.admits()) {
+    hold.pass = b.breaker.begin(now_);
+    if (hold.pass.trial != 0) {
+      update(b);
+      set_breaker_due();
+    }
+  } else {
+    hold.judged = true;  // pinned: goes there whatever the breaker says, and has no voice
+  }
+  b.lag.take_start(now_);
+  limits_.start(hold.limit, w.request_class, w.streamed);
+  ++b.in_flight;
+  ++b.starting;
+  ++b.by_class[index(w.request_class)];
+  const std::size_t start_pool = start_pool_of(w.request_class);
+  if (start_pool < kStartPoolCount) b.starts[start_pool].start(now_);
+  hold.lag_sample = w.streamed && w.request_class == RequestClass::chat;
+  if (hold.lag_sample) {
+    const std::uint32_t chats = b.chats_running.load(std::memory_order_relaxed) + 1;
+    // Silence before there were enough of them says nothing.
+    if (chats == admission::HeadLag::kStallRunning) {
+      b.last_byte.store(now_.time_since_epoch().count(), std::memory_order_relaxed);
+    }
+    b.chats_running.store(chats, std::memory_order_relaxed);
+  }
+}
+
+// The one verdict of an exchange on its backend: at its first event, or at the failure that came before it.
+void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
+  if (hold.judged) return;
+  hold.judged = true;
+  Backend& b = *hold.backend;
+  const balancing::Verdict verdict = balancing::counts(outcome, b.kind);
+  if (Pool* home = pools_[b.home].get(); home != nullptr) {
+    const RequestClass c = hold.share.request_class;
+    if (verdict.speed == SpeedEffect::sample) home->speed.sample(b.load, c, now_ - hold.granted_at, now_);
+    if (verdict.speed == SpeedEffect::penalty) home->speed.failure(b.load, c, retry_after, now_);
+  }
+  if (verdict.breaker == BreakerEffect::failure) ++b.failures;
+  if (verdict.breaker == BreakerEffect::success && b.slow_starting) b.slow.on_success(now_);
+  bool changed = false;
+  if (verdict.breaker == BreakerEffect::none) {
+    changed = b.breaker.give_back(hold.pass);
+  } else {
+    const bool harmless = verdict.breaker == BreakerEffect::success && b.breaker.state() == Breaker::State::closed;
+    changed = b.breaker.settle(hold.pass, verdict.breaker, harmless || may_open(b), now_, rng_);
+  }
+  if (!changed) return;
+  update(b);
+  review();
+}
+
+void Core::leave_start(Hold& hold) {
+  if (hold.phase != Hold::Phase::starting) return;
+  Backend& b = *hold.backend;
+  hold.phase = Hold::Phase::running;
+  if (hold.critical) return;
+  --b.starting;
+  const std::size_t start_pool = start_pool_of(hold.share.request_class);
+  if (start_pool < kStartPoolCount) b.starts[start_pool].done(hold.granted_at, now_);
+}
+
+void Core::give_up_slot(Hold& hold) {
+  Backend& b = *hold.backend;
+  leave_start(hold);
+  --in_flight_;
+  if (hold.critical) {
+    --b.critical;
+    return;
+  }
+  if (hold.limit.phase == admission::LimitHold::Phase::streaming) --b.streams;
+  limits_.end(hold.limit);
+  --b.in_flight;
+  --b.by_class[index(hold.share.request_class)];
+  if (hold.lag_sample) {
+    b.chats_running.store(b.chats_running.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    hold.lag_sample = false;
+  }
+}
+
+void Core::undo(Hold& hold) {
+  Backend& b = *hold.backend;
+  if (!hold.critical) b.lag.give_back_start(now_);
+  if (!hold.judged && b.breaker.give_back(hold.pass)) {
+    update(b);
+    set_breaker_due();
+  }
+  give_up_slot(hold);
+  b.load.end(hold.share);
+  if (hold.retry) retries_.retry_ended();
+  hold = Hold();
+}
+
+// --- what happens to a ticket ----------------------------------------------------------------------------------
+
+void Core::silence_may_have_ended(Backend& b, TimePoint now) {
+  tick(now);
+  const TimePoint last{Duration(b.last_byte.load(std::memory_order_relaxed))};
+  const std::uint32_t chats = b.chats_running.load(std::memory_order_relaxed);
+  if (now <= last) return;
+  if (policy_.steered && now - last >= admission::HeadLag::kStallSilence && chats >= admission::HeadLag::kStallRunning) {
+    b.lag.on_silence(last, now, chats);
+  }
+  b.last_byte.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+void Core::head(Hold& hold, TimePoint now) {
+  tick(now);
+  Backend& b = *hold.backend;
+  if (!hold.lag_sample || hold.sent_after_us == 0 || !policy_.steered || !b.lag.steered()) return;
+  silence_may_have_ended(b, now);
+  const TimePoint sent = hold.granted_at + std::chrono::microseconds(hold.sent_after_us);
+  if (b.lag.on_head_sample(now_, sent, b.in_flight)) pump(now_);
+}
+
+void Core::first_event(Hold& hold, Outcome verdict, TimePoint now) {
+  tick(now);
+  if (hold.had_event || hold.phase == Hold::Phase::tunnel) return;
+  hold.had_event = true;
+  Backend& b = *hold.backend;
+  leave_start(hold);
+  b.load.first_event(hold.share);
+  limits_.first_event(hold.limit);
+  if (hold.limit.phase == admission::LimitHold::Phase::streaming) ++b.streams;
+  judge(hold, verdict, Duration::zero());
+  pump(now_);
+}
+
+bool Core::became_tunnel(Hold& hold, TimePoint now) {
+  tick(now);
+  Backend& b = *hold.backend;
+  if (hold.phase == Hold::Phase::tunnel) return true;
+  if (b.tunnels >= policy_.tunnels) return false;
+  ++b.tunnels;
+  b.load.first_event(hold.share);
+  give_up_slot(hold);
+  hold.phase = Hold::Phase::tunnel;
+  if (hold.retry) retries_.retry_ended();
+  hold.retry = false;
+  judge(hold, Outcome::success, Duration::zero());
+  pump(now_);
+  return true;
+}
+
+void Core::finish(Hold& hold, Outcome outcome, TimePoint now, Duration retry_after) {
+  tick(now);
+  Backend& b = *hold.backend;
+  const bool served = hold.had_event || outcome == Outcome::success || outcome == Outcome::status_4xx;
+  if (hold.phase == Hold::Phase::tunnel) {
+    --b.tunnels;
+  } else {
+    if (served && !hold.critical) b.lag.on_end(now_ - hold.granted_at);
+    give_up_slot(hold);
+  }
+  b.load.end(hold.share);
+  if (hold.retry) retries_.retry_ended();
+  judge(hold, outcome, retry_after);
+  if (outcome == Outcome::connect_refused && !b.removed) {
+    b.health.on_refused_exchange(now_);
+    update(b);
+    review();
+  }
+  hold = Hold();
+  pump(now_);
+}
+
+}  // namespace perigee::dispatch

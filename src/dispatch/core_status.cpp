@@ -1,0 +1,190 @@
+// Reading the whole state: for the admin API, and for tests that check it against first principles.
+#include <cmath>
+
+#include "core.h"
+
+namespace perigee::dispatch {
+
+namespace {
+
+std::string_view name_of(balancing::Breaker::State s) {
+  switch (s) {
+    case balancing::Breaker::State::closed: return "closed";
+    case balancing::Breaker::State::open: return "open";
+    case balancing::Breaker::State::half_open: return "half_open";
+  }
+  return "closed";
+}
+
+void copy(const Backend& b, TimePoint now, BackendStatus& out) {
+  out.ref = b.identity.ref;
+  out.name.assign(b.identity.name);
+  out.address.assign(b.identity.address);
+  out.kind = b.kind;
+  out.weight = b.spec.weight;
+  out.probed = b.health.probed();
+  out.up = b.health.reachable();
+  out.draining = b.health.draining();
+  out.removed = b.removed;
+  out.health = to_string(b.health.state());
+  out.breaker = name_of(b.breaker.state());
+  out.breaker_opened = b.breaker.opened_total();
+  out.trials = b.breaker.trials_in_flight();
+  out.in_flight = b.in_flight;
+  out.starting = b.starting;
+  out.streams = b.streams;
+  out.critical = b.critical;
+  out.tunnels = b.tunnels;
+  out.by_class = b.by_class;
+  out.slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now) : b.lag.slots();
+  out.slots_ceiling = b.kind == WorkerKind::orbit ? b.spec.orbit_ceiling : b.spec.http_slots;
+  out.pace = b.lag.pace();
+  out.lag_seconds = to_seconds(b.lag.last_lag());
+  out.stalls = b.lag.stalls();
+  out.slot_cuts = b.lag.slot_cuts();
+  out.pace_cuts = b.lag.pace_cuts();
+  out.grants = b.grants;
+  out.failures = b.failures;
+  out.slowness = b.load.slowness();
+  out.ramp = b.slow_starting ? b.slow.factor(now) : 1.0;
+}
+
+}  // namespace
+
+// `out` has room already: its vectors for every backend and pool, their strings for the longest name.
+void Core::copy_status(Status& out) const {
+  std::size_t n = 0;
+  for (const auto& b : backends_) {
+    if (b != nullptr && !(b->removed && b->idle())) copy(*b, now_, out.backends[n++]);
+  }
+  out.backends.resize(n);
+  n = 0;
+  const auto add_lanes = [&out](const LaneQueue& queue) {
+    if (queue.empty()) return;
+    for (std::size_t lane = 0; lane < kClassCount * kPriorityCount; ++lane) {
+      const std::size_t c = lane / kPriorityCount;
+      const std::size_t p = lane % kPriorityCount;
+      out.waiting[c][p] += queue.count(static_cast<RequestClass>(c), static_cast<Priority>(p));
+    }
+  };
+  for (std::size_t id = 0; id < kMaxPools; ++id) {
+    if (pools_[id] == nullptr) continue;
+    const Pool& pool = *pools_[id];
+    PoolStatus& to = out.pools[n++];
+    to.name.assign(pool.name);
+    to.id = static_cast<PoolId>(id);
+    to.kind = pool.kind;
+    to.eligible = static_cast<std::uint32_t>(std::popcount(pool.members & up_ & ~shut_));
+    to.unprobed = static_cast<std::uint32_t>(std::popcount(pool.members & unprobed_));
+    to.waiting = pool.waiting();
+    to.panic = pool.panic;
+    to.paused = pool.paused;
+    double paces = 0;
+    for_each(pool.members & up_ & ~shut_, [&](const Backend& b) { paces += b.lag.pace(); });
+    to.drain_per_second = pool.drain.per_second(now_, paces).value_or(-1.0);
+    for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) add_lanes(*queue);
+    out.waiting_critical += pool.critical.size();
+  }
+  out.pools.resize(n);
+  for_each(pinned_, [&](const Backend& b) {
+    add_lanes(b.pinned_plain);
+    add_lanes(b.pinned_streamed);
+    out.waiting_critical += b.pinned_critical.size();
+  });
+  out.draining = draining_;
+  out.waiting_bytes = queue_.body_bytes();
+  out.streams = limits_.streams();
+  for (std::size_t c = 0; c < kClassCount; ++c) {
+    out.before_first_event[c] = limits_.before_first_event(static_cast<RequestClass>(c));
+  }
+  out.grants = grants_;
+  out.waits = waits_;
+  out.refused_at_door = refused_at_door_;
+  out.refused_waiting = refused_waiting_;
+  out.cancelled = cancelled_;
+  out.retries = retried_;
+  out.retries_denied = retries_denied_;
+}
+
+// From first principles: nothing below uses the sets and shortcuts of a pump.
+const char* Core::check_at_rest() {
+  std::uint64_t tickets = 0;
+  for (const auto& b : backends_) {
+    if (b == nullptr) continue;
+    tickets += b->in_flight + b->critical;
+    std::uint32_t by_class = 0;
+    for (const std::uint32_t n : b->by_class) by_class += n;
+    if (by_class != b->in_flight) return "classes do not add up to the tickets of a backend";
+    if (b->starting + b->streams > b->in_flight) return "more phases than tickets";
+    if (b->load.in_flight() != b->in_flight + b->critical + b->tunnels) return "load and tickets differ";
+    if (b->idle() && b->chats_running.load(std::memory_order_relaxed) != 0) return "a chat runs on an idle backend";
+    const bool up = !b->removed && b->health.eligible();
+    if (up != ((up_ & b->bit()) != 0)) return "stale: up";
+    if ((b->breaker.state() == balancing::Breaker::State::open) != ((shut_ & b->bit()) != 0)) return "stale: shut";
+    if (b->breaker.admits() != ((admitting_ & b->bit()) != 0)) return "stale: admitting";
+  }
+  if (tickets != in_flight_) return "tickets do not add up";
+
+  std::uint64_t waiting = 0;
+  const char* wrong = "";
+  const auto one = [&](Waiter& w) {
+    ++waiting;
+    if (w.place_ != Waiter::Place::queued) wrong = "in a queue, but not queued";
+    const bool pinned = w.pinned_.exists();
+    if (!w.critical_ && !pinned && pools_[w.pool_]->paused) return;
+    if (!w.critical_ && !limits_.may_start(w.request_class, w.streamed)) return;
+    bool any = false;
+    bool other = false;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (const auto& b : backends_) {
+        if (b == nullptr || b->removed || !b->health.reachable()) continue;
+        if (pinned ? b->identity.ref != w.pinned_ : (pools_[w.pool_]->members & b->bit()) == 0) continue;
+        if (!pinned && (b->health.draining() || b->breaker.state() == balancing::Breaker::State::open)) continue;
+        any = true;
+        const bool left_out = (w.excluded_ & b->bit()) != 0;
+        if (pass == 0) {
+          other |= !left_out;
+          continue;
+        }
+        if (left_out && other) continue;
+        if (w.critical_) {
+          if (b->critical < policy_.critical_slots) wrong = "a critical place is free and somebody waits for it";
+          continue;
+        }
+        if (!pinned && !b->breaker.admits()) continue;
+        if (b->lag.may_start(now_, b->in_flight) != admission::StartAnswer::yes) continue;
+        if (b->slow_starting && b->in_flight >= b->slow.limit(b->lag.slots(), now_)) continue;
+        const std::size_t p = start_pool_of(w.request_class);
+        if (p < kStartPoolCount && b->starts[p].count(now_) >= policy_.starting[p]) continue;
+        wrong = "a slot is free and somebody waits for it";
+      }
+    }
+    if (!any && hopeless(w)) wrong = "somebody waits for nothing";
+  };
+  const auto all = [&](const LaneQueue& queue) {
+    for (std::size_t lane = 0; lane < kClassCount * kPriorityCount; ++lane) {
+      const auto c = static_cast<RequestClass>(lane % kClassCount);
+      const auto p = static_cast<Priority>(lane / kClassCount);
+      const Waiter* before = nullptr;
+      for (admission::Waiting* w = queue.front(c, p); w != nullptr; w = queue.next(*w)) {
+        if (before != nullptr && before->arrival >= w->arrival) wrong = "out of order in a lane";
+        before = &waiter(*w);
+        one(waiter(*w));
+      }
+    }
+  };
+  for (const auto& pool : pools_) {
+    if (pool == nullptr) continue;
+    for (const LaneQueue* queue : {&pool->plain, &pool->streamed, &pool->picky, &pool->critical}) all(*queue);
+  }
+  for (const auto& b : backends_) {
+    if (b == nullptr) continue;
+    if ((b->pinned_waiting() != 0) != ((pinned_ & b->bit()) != 0)) return "stale: pinned";
+    for (const LaneQueue* queue : {&b->pinned_plain, &b->pinned_streamed, &b->pinned_critical}) all(*queue);
+  }
+  if (waiting != queue_.entries()) return "waiters do not add up";
+  if (due_ <= now_) return "something is due";
+  return wrong;
+}
+
+}  // namespace perigee::dispatch
