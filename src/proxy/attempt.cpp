@@ -1,0 +1,251 @@
+// One attempt: the request goes out on one connection, the head of its answer comes back, and what kind of
+// answer it is decides who carries on: the relay, or a tunnel.
+#include <array>
+
+#include "inner.h"
+#include "perigee/coro/scope.h"
+#include "perigee/http/chunk.h"
+#include "perigee/http/forward.h"
+#include "perigee/http/upgrade.h"
+#include "stages.h"
+
+namespace perigee::proxy {
+
+using balancing::Outcome;
+using coro::Task;
+
+namespace {
+
+Outcome outcome_of_status(int status) {
+  if (status < 400) return Outcome::success;
+  switch (status) {
+    case 429:
+    case 503: return Outcome::status_429_503;
+    case 502: return Outcome::status_502;
+    case 504: return Outcome::status_504;
+    default: return status < 500 ? Outcome::status_4xx : Outcome::status_500;
+  }
+}
+
+// An interim answer goes on to the client where it can mean something to it: not 100 (we gave leave
+// ourselves), and nothing to HTTP/1.0.
+void pass_interim(Exchange& x, const http::ResponseHead& head) {
+  if (head.status == 100 || x.head.version_minor == 0) return;
+  ByteBuffer& out = x.proxy.scratch;
+  out.clear();
+  http::ResponseContext context;
+  context.client_minor = x.head.version_minor;
+  http::write_response_head(out, head, x.proxy.response_table, context);
+  (void)x.client.stream->write(net::Bytes(out.view()));
+}
+
+// Reads until the head of the final answer is there; it then lies in `head` and the loop's table, and
+// `bytes` is what came behind it. Both only until the next wait.
+struct FinalHead {
+  http::ResponseHead head;
+  net::Bytes rest;
+};
+
+Result<bool> parse_some(Exchange& x, Upstream& upstream, net::Bytes bytes, FinalHead& found) {
+  const http::HeadLimits limits{x.plan->config->heads.bytes, x.plan->config->heads.target, x.plan->config->heads.fields};
+  const http::Expected expected{x.head.method, x.upgrade_protocol};
+  for (;;) {
+    const http::HeadResult parsed =
+        upstream.parser.parse_head(bytes, limits, expected, found.head, x.proxy.response_table);
+    if (parsed.refused()) {
+      x.outcome = Outcome::protocol_error;
+      return fail(ErrorKind::protocol, parsed.reason, Side::upstream, 502);
+    }
+    if (!parsed.complete()) {
+      auto kept = std::make_unique<std::string>(bytes.data(), bytes.size());
+      upstream.partial_head = std::move(kept);
+      return false;
+    }
+    bytes = bytes.subspan(parsed.consumed);
+    if (!found.head.interim()) {
+      found.rest = bytes;
+      return true;
+    }
+    pass_interim(x, found.head);
+    if (bytes.empty()) {
+      upstream.partial_head.reset();
+      return false;
+    }
+  }
+}
+
+Error broken_before_head(Exchange& x, Upstream& upstream, const Error& error) {
+  if (error.side != Side::internal || error.kind == ErrorKind::cancelled) {
+    if (error.side == Side::upstream && error.kind == ErrorKind::timeout) x.outcome = Outcome::head_timeout;
+    return error;
+  }
+  const bool nothing = upstream.stream->bytes_in() == 0 || !upstream.partial_head;
+  if (!nothing) x.outcome = Outcome::reset_before_head_fresh;
+  return Error{ErrorKind::reset, Side::upstream, Sent::maybe, error.code, "the worker closed before its answer"};
+}
+
+// The answer's head is known: tell everybody, and write it to scratch for the relay to send with the first
+// bytes of the body.
+http::ResponsePlan begin_answer(Exchange& x, dispatch::Ticket& ticket, const http::ResponseHead& head) {
+  const TimePoint now = x.proxy.now();
+  x.times.head = now;
+  if (x.streamed && !x.verdict.outside_slots) ticket.head(now);
+  x.outcome = outcome_of_status(head.status);
+  x.status = x.worker_status = head.status;
+  x.worker_request_id.assign(x.proxy.response_table.value(http::HeaderName::x_request_id));
+  x.event_stream = head.event_stream;
+  if (head.event_stream && !x.streamed) ticket.became_stream(now);
+  x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining;
+
+  const http::ResponsePlan plan = http::plan_response(head, x.head, x.keep_alive);
+  if (plan.close) x.keep_alive = false;
+  x.cut_by_reset = plan.framing == http::Framing::until_close;
+  http::ResponseContext context;
+  context.plan = plan;
+  context.client_minor = x.head.version_minor;
+  context.request_id = x.request_id;
+  context.date = x.proxy.date_text();
+  x.proxy.scratch.clear();
+  http::write_response_head(x.proxy.scratch, head, x.proxy.response_table, context);
+  return plan;
+}
+
+// From here on nothing can be sent again: the request's bytes and the configuration are let go.
+void let_go(Exchange& x) {
+  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
+  x.first_event_limit = clocks.first_event;
+  x.silence = x.event_stream ? clocks.silence : clocks.body_silence;
+  x.stalled = x.plan->config->client.stalled;
+  if (!x.body_complete) return;  // still needed by the rest of the upload
+  x.proxy.keep(std::move(x.out));
+  x.plan.reset();
+}
+
+Task<Result<void>> switch_protocols(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
+  if (const char* wrong = http::check_switch(x.proxy.response_table, x.upgrade_protocol); wrong != nullptr) {
+    x.outcome = Outcome::protocol_error;
+    co_return fail(ErrorKind::protocol, wrong, Side::upstream, 502);
+  }
+  if (!ticket.became_tunnel(x.proxy.now())) {
+    x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
+    co_return fail(ErrorKind::unavailable, "too many tunnels");
+  }
+  ByteBuffer& out = x.proxy.scratch;
+  out.clear();
+  http::ResponseContext context;
+  context.upgrade = true;
+  context.client_minor = x.head.version_minor;
+  http::write_response_head(out, found.head, x.proxy.response_table, context);
+  x.times.head = x.proxy.now();
+  x.status = x.worker_status = 101;
+  x.head_sent = x.tunnelled = true;
+  x.keep_alive = false;
+  x.outcome = Outcome::success;
+  const std::array<net::Bytes, 2> parts{net::Bytes(out.view()), found.rest};
+  CO_TRY_VOID(x.client.stream->write(parts));
+  let_go(x);
+  auto done = co_await tunnel(x, upstream);
+  ticket.finish(x.outcome, x.proxy.now());
+  co_return done;
+}
+
+Task<Result<void>> await_answer(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream) {
+  FinalHead found;
+  bool complete = false;
+  while (!complete) {
+    auto got = co_await upstream.stream->read();
+    if (!got) co_return std::unexpected(broken_before_head(x, upstream, got.error()));
+    ticket.bytes(x.proxy.now());
+    net::Bytes bytes = *got;
+    std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
+    if (joined) {
+      joined->append(bytes.data(), bytes.size());
+      bytes = net::Bytes(*joined);
+    }
+    auto parsed = parse_some(x, upstream, bytes, found);
+    CO_TRY_VOID(parsed);
+    complete = *parsed;
+    // What follows a head that came in parts is read again as the body's first bytes.
+    if (complete && joined) {
+      upstream.stream->unread(found.rest);
+      found.rest = {};
+    }
+  }
+  if (found.head.status == 101) co_return co_await switch_protocols(x, ticket, upstream, found);
+
+  const http::ResponsePlan plan = begin_answer(x, ticket, found.head);
+  const bool reusable = found.head.keep_alive && x.body_complete;
+  let_go(x);
+  if (x.verdict.endless_get && x.event_stream) {
+    if (!ticket.became_tunnel(x.proxy.now())) {
+      x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
+      co_return fail(ErrorKind::unavailable, "too many tunnels");
+    }
+    x.endless = true;
+  }
+  auto done = co_await relay(x, ticket, upstream, plan, found.rest);
+  CO_TRY_VOID(done);
+  ticket.finish(x.outcome, x.proxy.now());
+  if (reusable && x.body_complete) {
+    upstream.stream->watch_end(nullptr, Side::upstream);
+    x.proxy.pool.give_back(std::move(upstream));
+  } else {
+    part_from(x.proxy, std::move(upstream.stream));
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+Result<void> send_request(Exchange& x, Upstream& upstream) {
+  const std::string_view all = x.out.view();
+  const std::string_view body = all.substr(x.out_head_bytes);
+  if (x.head.framing != http::Framing::chunked) return upstream.stream->write(net::Bytes(all));
+  // What has come of a chunked body goes out as one chunk.
+  std::array<net::Bytes, 5> parts;
+  std::size_t n = 0;
+  const http::ChunkHead size(body.empty() ? 1 : body.size());
+  parts[n++] = net::Bytes(all.substr(0, x.out_head_bytes));
+  if (!body.empty()) {
+    parts[n++] = net::Bytes(size.view());
+    parts[n++] = net::Bytes(body);
+    parts[n++] = net::Bytes(http::kChunkEnd);
+  }
+  if (x.body_complete) parts[n++] = net::Bytes(http::kLastChunk);
+  return upstream.stream->write(std::span<const net::Bytes>(parts).first(n));
+}
+
+Task<Result<void>> attempt(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream) {
+  Client& client = x.client;
+  x.outcome = upstream.reused ? Outcome::reset_reused_idle : Outcome::reset_before_head_fresh;
+  auto written = send_request(x, upstream);
+  if (!written) {
+    // The connection was dead before a byte went out.
+    co_return std::unexpected(Error{ErrorKind::reset, Side::upstream, Sent::nothing, written.error().code,
+                                    "the worker had closed the connection"});
+  }
+  const TimePoint now = x.proxy.now();
+  x.times.sent = now;
+  ticket.sent(now);
+  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
+  const Duration head = x.streamed ? clocks.head_stream : clocks.head;
+  client.deadline.set(head == config::kNoClock ? kNever : ticket.granted_at() + head, kAnswerTimeout);
+  if (clocks.total != config::kNoClock) {
+    x.total = std::make_unique<coro::Deadline>(x.proxy.executor(), client.source);
+    x.total->set(ticket.granted_at() + clocks.total, kTotalTimeout);
+  }
+  if (x.body_complete) {
+    client.stream->watch_end(&client.source, Side::client);
+    co_return co_await await_answer(x, ticket, upstream);
+  }
+  // The rest of a large body goes up while the answer is awaited: a worker may answer before it has it all.
+  x.body_passing = true;
+  coro::Scope upload(x.proxy.executor(), &client.source);
+  upload.spawn(pass_body(x, *upstream.stream));
+  auto done = co_await await_answer(x, ticket, upstream);
+  upload.cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "answered"});
+  co_await coro::shielded(upload.join());
+  co_return done;
+}
+
+}  // namespace perigee::proxy

@@ -1,0 +1,124 @@
+// What one request carries with it from its head to its log line, and the connection it came on.
+//
+// An Exchange lives in the frame of serve_request(); a stream holds it for minutes, so it stays small: no
+// buffer (`out` is given back when the answer's head came), no configuration, no views into received bytes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "perigee/admission/route_table.h"
+#include "perigee/balancing/outcome.h"
+#include "perigee/base/byte_buffer.h"
+#include "perigee/coro/cancel.h"
+#include "perigee/coro/deadline.h"
+#include "perigee/dispatch/dispatcher.h"
+#include "perigee/http/error_body.h"
+#include "perigee/http/parser.h"
+#include "perigee/http/sse.h"
+#include "perigee/net/address.h"
+#include "perigee/net/stream.h"
+#include "perigee/proxy/loop_proxy.h"
+#include "perigee/telemetry/reason.h"
+
+namespace perigee::proxy {
+
+struct ConnectionTag;
+
+// A client's connection. Lives in the frame of serve_client().
+struct Client : ListNode<ConnectionTag> {
+  Client(LoopProxy::Inner& proxy, net::StreamPtr stream, const net::Peer& peer);
+  ~Client();
+
+  LoopProxy::Inner& proxy;
+  net::StreamPtr stream;
+  net::Peer peer;
+  http::RequestParser parser;
+  std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
+  // Cancels whatever the current exchange waits for: the client left, a clock ran out, the process stops.
+  coro::ChildCancelSource source;
+  coro::Deadline deadline;
+  TimePoint idle_since;
+  bool idle = true;      // waiting for a first byte
+  bool first = true;     // no request has come yet
+  bool draining = false; // ends with its next answer
+  bool linger = false;   // the client may still be sending: read on for a while before closing
+};
+
+// When each stage was reached; kNever = it was not.
+struct Times {
+  TimePoint begun = kNever;    // first byte of the request
+  TimePoint read = kNever;     // enough of it to go on
+  TimePoint asked = kNever;    // asked for a ticket
+  TimePoint granted = kNever;  // of the last attempt, as all below
+  TimePoint connected = kNever;
+  TimePoint sent = kNever;
+  TimePoint head = kNever;
+  TimePoint first_event = kNever;
+};
+
+struct Exchange {
+  explicit Exchange(Client& c);
+  ~Exchange();
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
+
+  Client& client;
+  LoopProxy::Inner& proxy;
+  PlanPtr plan;  // let go when the answer's head is out
+
+  // --- the request. The views in `head` are valid only in the turn in which it was parsed.
+  http::RequestHead head;
+  admission::RouteVerdict verdict;
+  Replay replay = Replay::unsent;
+  http::ErrorShape error_shape = http::ErrorShape::fastapi;
+  http::SseDialect dialect = http::SseDialect::generic;
+  dispatch::PoolId pool = 0;
+  std::uint16_t pool_index = 0;  // the same in plan->config->pools
+  bool replay_written = false; // by the operator
+  bool orbit = false;          // classified by ORBIT's routes
+  bool streamed = false;       // asked for as a stream
+  bool body_complete = false;  // all of it is in `out`, or has been sent
+  bool body_passing = false;   // more of it went to a worker than `out` holds: no second attempt
+  bool keep_alive = true;      // this connection may carry another request
+  ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
+  std::uint32_t out_head_bytes = 0;
+  std::string upgrade_protocol;
+
+  // --- the answer
+  bool head_sent = false;      // bytes of a final answer went to the client
+  bool event_stream = false;
+  bool detached = false;
+  bool cut_by_reset = false;   // the answer ends by closing: a FIN would make a cut one look whole
+  bool tunnelled = false;
+  bool endless = false;        // a GET /mcp: counted as a tunnel, silence is not bounded
+  int status = 0;
+  int worker_status = 0;
+  dispatch::Refusal refusal;   // with ErrorKind::unavailable
+  Duration silence{};          // copied from the plan: streams outlive it
+  Duration stalled{};
+  Duration first_event_limit{};
+  std::uint64_t stream_id = 0;  // hash of the worker's request id, for stops
+  balancing::Outcome outcome = balancing::Outcome::success;  // how the running attempt stands with its worker
+  std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
+
+  // --- for the log
+  Times times;
+  telemetry::Reason reason = telemetry::Reason::served;
+  telemetry::StreamVerdict verdict_of_stream = telemetry::StreamVerdict::none;
+  bool client_gone = false;
+  std::uint8_t attempts = 0;
+  std::uint64_t client_in_before = 0;   // the connection's counters when the exchange began
+  std::uint64_t client_out_before = 0;
+  dispatch::BackendRef backend;
+  std::uint64_t arrival = 0;   // place in the queue, for later attempts
+  std::string cors;            // whole lines for our own errors
+  std::string request_id;      // as forwarded
+  std::string worker_request_id;
+  std::string path;
+  std::string method;
+};
+
+}  // namespace perigee::proxy

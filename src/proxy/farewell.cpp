@@ -1,0 +1,117 @@
+// How connections end. A worker gets FIN and is read to its end for a while: an RST makes uvicorn keep the
+// connection's objects until its keep-alive timer fires. A client whose request we did not read whole gets
+// our answer first and is read on, because a close with unread bytes would destroy it on the way.
+#include <array>
+
+#include "inner.h"
+#include "perigee/coro/timeout.h"
+#include "stages.h"
+
+namespace perigee::proxy {
+
+using coro::Task;
+
+namespace {
+
+constexpr Duration kWorkerFarewell = std::chrono::seconds(5);
+constexpr Duration kClientFarewell = std::chrono::seconds(2);
+constexpr std::uint64_t kFarewellBytes = 4UL * 1024 * 1024;
+
+Task<Result<void>> read_to_end(net::Stream& stream) {
+  const std::uint64_t until = stream.bytes_in() + kFarewellBytes;
+  while (stream.bytes_in() < until) {
+    auto got = co_await stream.read();
+    if (!got) break;
+  }
+  co_return Result<void>{};
+}
+
+Task<void> say_farewell(net::StreamPtr stream) {
+  (void)co_await coro::with_timeout(kWorkerFarewell, coro::kTimedOut, read_to_end(*stream));
+}
+
+// Where an answer stands whose client has gone.
+struct Detached {
+  http::Expected expected;
+  http::HeadLimits limits;
+  bool head_seen;
+};
+
+// Reads an answer that nobody waits for to its end. True when the connection may be used again.
+Task<Result<bool>> discard_answer(LoopProxy::Inner& proxy, dispatch::Ticket& ticket, Upstream& upstream, Detached state) {
+  std::array<std::string_view, 32> pieces;
+  http::ResponseHead head;
+  bool reusable = true;
+  for (;;) {
+    auto got = co_await upstream.stream->read();
+    CO_TRY(net::Bytes bytes, std::move(got));
+    ticket.bytes(proxy.now());
+    const std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
+    if (joined) {
+      joined->append(bytes.data(), bytes.size());
+      bytes = net::Bytes(*joined);
+    }
+    while (!state.head_seen && !bytes.empty()) {
+      const auto parsed = upstream.parser.parse_head(bytes, state.limits, state.expected, head, proxy.response_table);
+      if (parsed.refused()) co_return false;
+      if (!parsed.complete()) {
+        upstream.partial_head = std::make_unique<std::string>(bytes.data(), bytes.size());
+        break;
+      }
+      bytes = bytes.subspan(parsed.consumed);
+      state.head_seen = !head.interim();
+      reusable = head.keep_alive;
+    }
+    while (state.head_seen) {
+      const auto step = upstream.parser.feed_body(bytes, pieces);
+      bytes = bytes.subspan(step.consumed);
+      if (step.refused()) co_return false;
+      if (step.done()) {
+        upstream.stream->unread(bytes);
+        co_return reusable;
+      }
+      if (bytes.empty()) break;
+    }
+  }
+}
+
+Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, Upstream upstream, Detached state,
+                        balancing::Outcome outcome, Duration limit) {
+  auto discard = discard_answer(proxy, ticket, upstream, state);
+  const auto reusable = co_await coro::with_timeout(limit, coro::kTimedOut, std::move(discard));
+  ticket.finish(outcome, proxy.now());
+  --proxy.exchanges;
+  if (reusable && *reusable) {
+    proxy.pool.give_back(std::move(upstream));
+  } else {
+    part_from(proxy, std::move(upstream.stream));
+  }
+}
+
+}  // namespace
+
+void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream) {
+  if (stream == nullptr || stream->ended() || proxy.scope.source().cancelled()) return;
+  stream->shutdown();
+  proxy.scope.spawn(say_farewell(std::move(stream)));
+}
+
+void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream) {
+  x.detached = true;
+  x.proxy.metrics().add(telemetry::Count::detached);
+  ++x.proxy.exchanges;
+  const bool head_seen = x.times.head != kNever;
+  const auto& config = *x.proxy.plan->config;
+  const Detached state{{x.head.method, {}}, {config.heads.bytes, config.heads.target, config.heads.fields}, head_seen};
+  const Duration passed = x.proxy.now() - ticket.granted_at();
+  const Duration left = std::max<Duration>(config.process.detached_max - passed, Duration::zero());
+  x.proxy.scope.spawn(run_detached(x.proxy, std::move(ticket), std::move(upstream), state, x.outcome, left));
+}
+
+Task<void> linger(Client& client) {
+  if (client.stream->ended()) co_return;
+  client.stream->shutdown();
+  (void)co_await coro::with_timeout(kClientFarewell, coro::kTimedOut, read_to_end(*client.stream));
+}
+
+}  // namespace perigee::proxy

@@ -1,0 +1,134 @@
+#include "inner.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "stages.h"
+
+namespace perigee::proxy {
+
+namespace {
+constexpr std::size_t kSpareBuffers = 64;
+constexpr std::size_t kSpareBytesMax = 8UL * 1024;
+constexpr Duration kDrainIdle = std::chrono::seconds(5);
+}  // namespace
+
+LoopProxy::Inner::Inner(const LoopParts& p, PlanPtr initial)
+    : parts(p), plan(std::move(initial)), rng(p.seed), scope(p.executor), pool(p.executor) {
+  std::uint64_t prefix = rng.next();
+  for (char& c : id_prefix_) {
+    c = "0123456789abcdefghijklmnopqrstuv"[prefix & 31U];
+    prefix >>= 5U;
+  }
+  path_buffer.resize(256);
+  refresh_date();
+}
+
+void LoopProxy::Inner::refresh_date() { http::format_http_date(parts.clock.wall_ms(), date); }
+
+ByteBuffer LoopProxy::Inner::borrow() {
+  if (spare_.empty()) return ByteBuffer(1024);
+  ByteBuffer buffer = std::move(spare_.back());
+  spare_.pop_back();
+  buffer.clear();
+  return buffer;
+}
+
+void LoopProxy::Inner::keep(ByteBuffer buffer) {
+  if (buffer.capacity() == 0 || buffer.capacity() > kSpareBytesMax || spare_.size() >= kSpareBuffers) return;
+  spare_.push_back(std::move(buffer));
+}
+
+std::string LoopProxy::Inner::new_request_id() {
+  std::array<char, 24> id;
+  std::copy(id_prefix_.begin(), id_prefix_.end(), id.begin());
+  std::uint64_t n = ++id_counter_;
+  for (std::size_t i = id.size(); i-- > id_prefix_.size();) {
+    id[i] = "0123456789abcdef"[n & 15U];
+    n >>= 4U;
+  }
+  return {id.data(), id.size()};
+}
+
+const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& identity, const Plan& from) {
+  KnownBackend& known = backends[identity.ref.id];
+  if (known.known && known.generation == identity.ref.generation && known.endpoint.length != 0) return known;
+  known.known = true;
+  known.generation = identity.ref.generation;
+  known.name = identity.name;
+  known.endpoint = {};
+  const auto& workers = from.config->workers;
+  for (std::size_t i = 0; i < workers.size() && i < from.endpoints.size(); ++i) {
+    if (workers[i].name == identity.name) known.endpoint = from.endpoints[i];
+  }
+  return known;
+}
+
+Client::Client(LoopProxy::Inner& p, net::StreamPtr s, const net::Peer& from)
+    : proxy(p), stream(std::move(s)), peer(from), source(&p.scope.source()), deadline(p.executor(), source) {
+  proxy.clients.push_back(*this);
+  ++proxy.connections;
+  draining = proxy.draining;
+  proxy.metrics().add(telemetry::Count::connections_accepted);
+}
+
+Client::~Client() {
+  --proxy.connections;
+  proxy.metrics().add(telemetry::Count::connections_closed);
+}
+
+Exchange::Exchange(Client& c) : client(c), proxy(c.proxy), plan(c.proxy.plan) {
+  client_out_before = c.stream->bytes_out();
+  ++proxy.exchanges;
+}
+
+Exchange::~Exchange() {
+  --proxy.exchanges;
+  client.stream->watch_end(nullptr, Side::client);
+  client.deadline.clear();
+  if (out.capacity() != 0) proxy.keep(std::move(out));
+}
+
+LoopProxy::LoopProxy(const LoopParts& parts, PlanPtr plan) : inner_(std::make_unique<Inner>(parts, plan)) {
+  adopt(std::move(plan));
+}
+
+LoopProxy::~LoopProxy() = default;
+
+void LoopProxy::adopt(PlanPtr plan) {
+  const config::Upstream& upstream = plan->config->upstream;
+  inner_->pool.set_bounds({upstream.idle, upstream.idle_per_worker, upstream.idle_total});
+  inner_->plan = std::move(plan);
+  // Addresses are looked up anew: a name may resolve to another one.
+  for (KnownBackend& known : inner_->backends) known.endpoint = {};
+}
+
+void LoopProxy::drain() {
+  inner_->draining = true;
+  for (auto* client = inner_->clients.front<Client>(); client != nullptr; client = inner_->clients.next_of<Client>(*client)) {
+    client->draining = true;
+    if (client->idle) client->deadline.set(std::min(client->deadline.due(), inner_->now() + kDrainIdle), kIdleTooLong);
+  }
+}
+
+void LoopProxy::cut() {
+  inner_->scope.cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "shutting down"});
+  inner_->pool.clear();
+}
+
+coro::Task<void> LoopProxy::join() { return inner_->scope.join(); }
+
+std::size_t LoopProxy::connections() const { return inner_->connections; }
+std::size_t LoopProxy::exchanges() const {
+  // A connection that waits for its next request holds an Exchange that has not begun.
+  std::size_t idle = 0;
+  for (const auto* c = inner_->clients.front<Client>(); c != nullptr; c = inner_->clients.next_of<Client>(*c)) idle += c->idle ? 1U : 0U;
+  return inner_->exchanges - std::min(inner_->exchanges, idle);
+}
+
+void LoopProxy::tick() {
+  inner_->refresh_date();
+  if (inner_->parts.access_log != nullptr) inner_->parts.access_log->flush_if_due(inner_->now());
+}
+
+}  // namespace perigee::proxy

@@ -1,0 +1,71 @@
+// What the requests of one loop share: pools, scratch memory, the clock's text, counters.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "exchange.h"
+#include "perigee/base/random.h"
+#include "perigee/coro/scope.h"
+#include "perigee/http/date.h"
+#include "perigee/http/message.h"
+#include "perigee/proxy/loop_proxy.h"
+#include "upstream_pool.h"
+
+namespace perigee::proxy {
+
+// The address of a worker as this loop knows it, looked up once a generation.
+struct KnownBackend {
+  bool known = false;
+  std::uint16_t generation = 0;
+  net::Endpoint endpoint;
+  std::string name;
+};
+
+struct LoopProxy::Inner {
+  Inner(const LoopParts& parts, PlanPtr plan);
+
+  LoopParts parts;
+  PlanPtr plan;
+  Rng rng;
+  coro::Scope scope;  // every coroutine of the data plane
+  UpstreamPool pool;
+  std::array<KnownBackend, dispatch::kMaxBackends> backends;
+  IntrusiveList<ConnectionTag> clients;
+  std::size_t connections = 0;
+  std::size_t exchanges = 0;
+  bool draining = false;
+
+  // Used within one turn, never across a wait.
+  http::HeaderTable request_table;
+  http::HeaderTable response_table;
+  ByteBuffer scratch;  // bytes on their way to a client
+  std::array<char, http::kHttpDateBytes> date{};
+  std::vector<char> path_buffer;
+
+  [[nodiscard]] coro::Executor& executor() const { return parts.executor; }
+  [[nodiscard]] TimePoint now() const { return parts.executor.now(); }
+  [[nodiscard]] telemetry::LoopMetrics& metrics() const { return parts.metrics; }
+  [[nodiscard]] std::string_view date_text() const { return {date.data(), date.size()}; }
+  void refresh_date();
+
+  // A buffer with memory from earlier requests; keep() takes it back when it is not too large.
+  [[nodiscard]] ByteBuffer borrow();
+  void keep(ByteBuffer buffer);
+
+  // 24 characters: a random prefix of this start and loop, and a counter.
+  [[nodiscard]] std::string new_request_id();
+
+  // The worker a ticket is for, with its address.
+  [[nodiscard]] const KnownBackend& backend(const dispatch::BackendIdentity& identity, const Plan& plan);
+
+ private:
+  std::vector<ByteBuffer> spare_;
+  std::array<char, 12> id_prefix_{};
+  std::uint64_t id_counter_ = 0;
+};
+
+}  // namespace perigee::proxy

@@ -1,0 +1,64 @@
+// life_of_a_request.cpp: what happens to one request, from its first byte to its log line.
+//
+// Read this file first. Each stage is one call into one file of this room; what a stage decides is explained
+// there. It all runs on the loop thread of the client's connection and never leaves it. When the client goes
+// away or a clock runs out, the connection's cancel source fires: the wait that is under way returns the
+// reason as an error, every stage hands it up, and account() still runs, exactly once.
+#include "inner.h"
+#include "stages.h"
+
+namespace perigee::proxy {
+
+using coro::Task;
+
+namespace {
+
+// classify → guard → (body) → wait for a ticket → connect or reuse → send → relay. The first stage that
+// fails ends the walk.
+Task<Result<void>> answer(Exchange& x) {
+  auto body = co_await take_body(x);
+  CO_TRY_VOID(body);
+  x.times.read = x.proxy.now();
+  look_into_body(x);
+
+  if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
+  // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the relay.
+  co_return co_await forward_with_retries(x);
+}
+
+// One request. True when the connection may carry another.
+Task<bool> serve_request(Client& client) {
+  Exchange x(client);
+  auto taken = co_await coro::under(client.source, take_request(x));
+  if (!taken) {
+    if (x.times.begun == kNever) co_return false;  // no request: the client is done, or was idle for long
+    answer_bad_head(x, taken.error());
+    account(x);
+    co_return x.keep_alive;
+  }
+  auto outcome = co_await coro::under(client.source, answer(x));
+  if (!outcome) answer_error(x, outcome.error());
+  account(x);
+  co_return x.keep_alive;
+}
+
+// A client's connection: one request after the other, as long as both sides want.
+Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer) {
+  Client client(proxy, std::move(stream), peer);
+  bool more = true;
+  while (more) {
+    client.source.reset();
+    more = co_await serve_request(client);
+    if (proxy.scope.source().cancelled()) break;
+  }
+  client.deadline.clear();
+  if (client.linger) co_await linger(client);
+}
+
+}  // namespace
+
+void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer) {
+  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer));
+}
+
+}  // namespace perigee::proxy

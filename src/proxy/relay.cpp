@@ -1,0 +1,227 @@
+// The relay: the body of an answer goes to the client as it arrives, in the same turn of the loop.
+//
+// One write a read: head, chunk framing and small pieces are joined in the loop's scratch buffer, large
+// pieces go out from where they were received. When the client takes less than the worker sends, the relay
+// stops reading until the backlog has fallen; that holds the worker back. While nothing arrives the relay
+// owns no buffer.
+#include <array>
+
+#include "inner.h"
+#include "perigee/http/chunk.h"
+#include "stages.h"
+
+namespace perigee::proxy {
+
+using balancing::Outcome;
+using coro::Task;
+using telemetry::StreamVerdict;
+
+namespace {
+
+constexpr std::size_t kPieces = 32;
+// Larger pieces are not copied.
+constexpr std::size_t kJoinMax = 4096;
+
+// Frames pieces for one client and sends them, in order.
+class AnswerWriter {
+ public:
+  AnswerWriter(Exchange& x, bool chunked) : x_(x), scratch_(x.proxy.scratch), chunked_(chunked) {}
+
+  Result<void> add(std::string_view piece) {
+    if (chunked_) scratch_.append(http::ChunkHead(piece.size()).view());
+    if (piece.size() <= kJoinMax) {
+      scratch_.append(piece);
+      if (chunked_) scratch_.append(http::kChunkEnd);
+      return {};
+    }
+    const std::array<net::Bytes, 3> parts{net::Bytes(scratch_.view()), net::Bytes(piece),
+                                          net::Bytes(chunked_ ? http::kChunkEnd : std::string_view{})};
+    auto sent = send(parts);
+    return sent;
+  }
+  void end() {
+    if (chunked_) scratch_.append(http::kLastChunk);
+  }
+  Result<void> flush() {
+    if (scratch_.empty()) return {};
+    const std::array<net::Bytes, 1> parts{net::Bytes(scratch_.view())};
+    return send(parts);
+  }
+
+ private:
+  Result<void> send(std::span<const net::Bytes> parts) {
+    auto sent = x_.client.stream->write(parts);
+    scratch_.clear();
+    x_.head_sent = true;
+    if (sent) return sent;
+    return fail(ErrorKind::reset, "the client left", Side::client, sent.error().code);
+  }
+  Exchange& x_;
+  ByteBuffer& scratch_;
+  bool chunked_;
+};
+
+// What the pieces of an answer mean: the first event, the terminal event, the id that a stop would name.
+class Watcher {
+ public:
+  Watcher(Exchange& x, dispatch::Ticket& ticket) : x_(x), ticket_(ticket), scanner_(x.dialect) {}
+
+  void see(std::string_view piece) {
+    if (!x_.event_stream) {
+      first_event(piece.empty());
+      return;
+    }
+    const http::SseScanner::Seen seen = scanner_.feed(piece);
+    if (!seen.request_id.empty()) x_.stream_id = stream_id_hash(seen.request_id);
+    if (seen.first_output) first_event(false);
+    x_.proxy.metrics().add(telemetry::Count::token_events);
+  }
+  [[nodiscard]] bool at_boundary() const { return scanner_.at_boundary(); }
+
+  void ended_in_order() {
+    if (!x_.event_stream) return;
+    switch (scanner_.verdict()) {
+      case http::SseVerdict::completed: x_.verdict_of_stream = StreamVerdict::completed; break;
+      case http::SseVerdict::failed:
+        x_.verdict_of_stream = StreamVerdict::failed;
+        x_.outcome = Outcome::stream_error_event;
+        break;
+      case http::SseVerdict::unterminated: {
+        const bool stopped = x_.proxy.parts.stopped.contains(x_.stream_id);
+        x_.verdict_of_stream = stopped ? StreamVerdict::stopped : StreamVerdict::unterminated;
+        x_.outcome = stopped ? Outcome::stopped : Outcome::stream_unterminated;
+        break;
+      }
+    }
+  }
+  void broken() {
+    if (x_.event_stream) x_.verdict_of_stream = StreamVerdict::failed;
+    if (x_.outcome == Outcome::success) x_.outcome = Outcome::stream_broken;
+  }
+
+ private:
+  void first_event(bool nothing) {
+    if (nothing || x_.times.first_event != kNever) return;
+    x_.times.first_event = x_.proxy.now();
+    ticket_.first_event(x_.times.first_event, x_.outcome);
+  }
+  Exchange& x_;
+  dispatch::Ticket& ticket_;
+  http::SseScanner scanner_;
+};
+
+// All of `bytes`, decoded, seen and queued for the client. True when the body is complete; bytes behind it
+// are left in `bytes`.
+Result<bool> pass_on(Upstream& upstream, net::Bytes& bytes, Watcher& watcher, AnswerWriter& writer) {
+  std::array<std::string_view, kPieces> pieces;
+  for (;;) {
+    const http::BodyStep step = upstream.parser.feed_body(bytes, pieces);
+    for (std::size_t i = 0; i < step.pieces; ++i) {
+      watcher.see(pieces[i]);
+      TRY_VOID(writer.add(pieces[i]));
+    }
+    if (step.refused()) return fail(ErrorKind::protocol, step.reason, Side::upstream, 502);
+    bytes = bytes.subspan(step.consumed);
+    if (step.done()) return true;
+    if (bytes.empty()) return false;
+  }
+}
+
+// The clock that runs until the next byte: first event, silence, or none for what may be silent for ever.
+void arm_silence(Exchange& x) {
+  const bool waiting_for_first = x.event_stream && x.times.first_event == kNever;
+  const Duration limit = waiting_for_first ? x.first_event_limit : x.silence;
+  if (x.endless || limit == config::kNoClock) {
+    x.client.deadline.clear();
+  } else if (waiting_for_first) {
+    x.client.deadline.set(x.times.head + limit, kFirstEventTimeout);
+  } else {
+    x.client.deadline.set(x.proxy.now() + limit, kSilence);
+  }
+}
+
+// Waits until the client has taken most of what was written for it.
+Task<Result<void>> let_client_catch_up(Exchange& x) {
+  if (x.stalled == config::kNoClock) {
+    x.client.deadline.clear();
+  } else {
+    x.client.deadline.set_after(x.stalled, kClientStalled);
+  }
+  auto drained = co_await x.client.stream->drained();
+  if (!drained && drained.error().side == Side::internal && drained.error().kind != ErrorKind::cancelled) {
+    co_return fail(ErrorKind::reset, "the client left", Side::client, drained.error().code);
+  }
+  co_return drained;
+}
+
+// A stream of OpenAI's shape may say why it breaks off, between two events only.
+void say_why(Exchange& x, const Watcher& watcher, bool chunked) {
+  if (!x.event_stream || x.dialect != http::SseDialect::openai || !x.head_sent || !watcher.at_boundary()) return;
+  ByteBuffer event;
+  http::write_sse_error(event, http::Reason::upstream_failed);
+  AnswerWriter writer(x, chunked);
+  (void)writer.add(event.view());
+  (void)writer.flush();
+}
+
+Error from_upstream(const Error& error) {
+  if (error.side != Side::internal || error.kind == ErrorKind::cancelled) return error;
+  return Error{ErrorKind::reset, Side::upstream, Sent::maybe, error.code, "the worker broke off its answer"};
+}
+
+Task<Result<void>> pass_all(Exchange& x, Upstream& upstream, Watcher& watcher, AnswerWriter& writer, net::Bytes bytes) {
+  bool eof = false;
+  for (;;) {
+    auto done = pass_on(upstream, bytes, watcher, writer);
+    // What came before a fault was good and goes out.
+    if (done && (*done || eof)) break;
+    CO_TRY_VOID(writer.flush());
+    CO_TRY_VOID(done);
+    arm_silence(x);
+    if (x.client.stream->backlog() > net::kBacklogHigh) {
+      auto caught_up = co_await let_client_catch_up(x);
+      CO_TRY_VOID(caught_up);
+      arm_silence(x);
+    }
+    auto got = co_await upstream.stream->read();
+    if (got) {
+      bytes = *got;
+      continue;
+    }
+    const bool ended = got.error().kind == ErrorKind::eof && got.error().side == Side::internal;
+    if (!ended || upstream.parser.finish() != http::ResponseEnd::complete) {
+      co_return std::unexpected(from_upstream(got.error()));
+    }
+    bytes = {};
+    break;
+  }
+  // Bytes behind the answer belong to nobody.
+  upstream.stream->unread(bytes);
+  watcher.ended_in_order();
+  writer.end();
+  co_return writer.flush();
+}
+
+}  // namespace
+
+Task<Result<void>> relay(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, const http::ResponsePlan& plan,
+                         net::Bytes bytes) {
+  const bool chunked = plan.framing == http::Framing::chunked;
+  auto& metrics = x.proxy.metrics();
+  const auto begun = x.endless ? telemetry::Count::tunnels_begun : telemetry::Count::streams_begun;
+  const auto ended = x.endless ? telemetry::Count::tunnels_ended : telemetry::Count::streams_ended;
+  const bool counted = x.event_stream || x.endless;
+  if (counted) metrics.add(begun);
+
+  Watcher watcher(x, ticket);
+  AnswerWriter writer(x, chunked);
+  auto done = co_await pass_all(x, upstream, watcher, writer, bytes);
+  if (!done) {
+    watcher.broken();
+    if (done.error().side == Side::upstream) say_why(x, watcher, chunked);
+  }
+  if (counted) metrics.add(ended);
+  co_return done;
+}
+
+}  // namespace perigee::proxy

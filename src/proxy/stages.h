@@ -1,0 +1,82 @@
+// The stages of a request as life_of_a_request.cpp calls them, each in a file of its own.
+//
+// All run on the loop of the client's connection. An error says on which side it arose; answers.cpp turns
+// it into what the client sees. `x.head_sent` tells whether that is still possible.
+#pragma once
+
+#include "exchange.h"
+#include "perigee/base/result.h"
+#include "perigee/coro/task.h"
+#include "perigee/http/forward.h"
+#include "upstream_pool.h"
+
+namespace perigee::proxy {
+
+// --- intake.cpp: from the first byte to "enough to go on".
+// Waits for a request head and takes it in: route, guard, forwarded head, what has come of the body.
+// An error without a request (`eof`: the client is done; `timeout` while idle) ends the connection quietly.
+coro::Task<Result<void>> take_request(Exchange& x);
+// Waits until the body is whole or 64 KiB of it have come; looks for `stream` in it.
+coro::Task<Result<void>> take_body(Exchange& x);
+
+// --- routing.cpp. Called in the turn in which the head was parsed.
+// Class, priority, replay, pool, bounds. Refuses ambiguous paths and bodies over their bound.
+Result<void> route(Exchange& x);
+void forward_head(Exchange& x);
+// What the first bytes of the body say (streamed or not).
+void look_into_body(Exchange& x);
+
+// --- attempts.cpp: tickets, connections, retries.
+coro::Task<Result<void>> forward_with_retries(Exchange& x);
+// One ticket; an error of kind `unavailable` leaves the refusal in x.refusal.
+coro::Task<Result<dispatch::Ticket>> wait_for_ticket(Exchange& x, dispatch::Ask ask);
+dispatch::Ask ask_of(const Exchange& x);
+// A pooled or a fresh connection to the ticket's worker.
+coro::Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket);
+
+// --- attempt.cpp: one request on one connection: send, wait for the head, answer.
+coro::Task<Result<void>> attempt(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream);
+// Writes the head in `x.out` and the part of the body behind it.
+Result<void> send_request(Exchange& x, Upstream& upstream);
+// Sends what follows the first part of the body. Ends in an error only by cancelling the exchange.
+coro::Task<void> pass_body(Exchange& x, net::Stream& upstream);
+
+// --- relay.cpp: the body of an answer, as it arrives. `bytes`: what came behind the head.
+coro::Task<Result<void>> relay(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream,
+                               const http::ResponsePlan& plan, net::Bytes bytes);
+
+// --- tunnel.cpp: after a 101, bytes both ways until both sides have ended.
+coro::Task<Result<void>> tunnel(Exchange& x, Upstream& upstream);
+
+// --- stop_everywhere.cpp: POST /v1/chat/stop, asked of every worker.
+coro::Task<Result<void>> stop_everywhere(Exchange& x);
+
+// --- farewell.cpp: how connections end.
+// Lets a worker's connection go with FIN, reading what it still sends for a while (never an RST).
+void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream);
+// The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done.
+void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream);
+// Reads on after our last word, so that the client can read it.
+coro::Task<void> linger(Client& client);
+
+// --- answers.cpp: what the client sees when Perigee itself answers.
+// Answers `error` if that is still possible, else ends the connection so that no cut answer looks whole.
+void answer_error(Exchange& x, const Error& error);
+void answer_bad_head(Exchange& x, const Error& error);
+[[nodiscard]] std::string cors_lines(const config::Cors& cors, std::string_view origin);
+
+// --- account.cpp: the log line and the counters, exactly once a request.
+void account(Exchange& x);
+
+// Errors of the clocks, by name.
+inline constexpr Error kHeadTooSlow{ErrorKind::timeout, Side::client, Sent::nothing, 0, "request head"};
+inline constexpr Error kBodyTooSlow{ErrorKind::timeout, Side::client, Sent::nothing, 0, "request body"};
+inline constexpr Error kIdleTooLong{ErrorKind::timeout, Side::client, Sent::nothing, 0, "idle"};
+inline constexpr Error kClientStalled{ErrorKind::timeout, Side::client, Sent::maybe, 0, "client takes nothing"};
+inline constexpr Error kConnectTimeout{ErrorKind::timeout, Side::upstream, Sent::nothing, 0, "connect"};
+inline constexpr Error kAnswerTimeout{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "head of the answer"};
+inline constexpr Error kFirstEventTimeout{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "first event"};
+inline constexpr Error kSilence{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "silence"};
+inline constexpr Error kTotalTimeout{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "whole exchange"};
+
+}  // namespace perigee::proxy

@@ -1,0 +1,77 @@
+// Connections towards the workers of one loop: taken, given back, and let go when they have been idle.
+//
+// The youngest idle one is taken first, so that the rest can age out; each is closed by us (FIN) before an
+// ORBIT worker would close it, because a request written at that moment is lost. Reading stays armed on
+// idle ones: a worker's FIN, or a byte that nobody asked for, removes one at once.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "perigee/base/intrusive_list.h"
+#include "perigee/coro/cancel.h"
+#include "perigee/coro/executor.h"
+#include "perigee/dispatch/types.h"
+#include "perigee/http/parser.h"
+#include "perigee/net/stream.h"
+
+namespace perigee::proxy {
+
+// One connection to a worker while an exchange uses it.
+struct Upstream {
+  net::StreamPtr stream;
+  http::ResponseParser parser;
+  std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
+  dispatch::BackendRef backend;
+  bool reused = false;
+
+  [[nodiscard]] explicit operator bool() const { return stream != nullptr; }
+};
+
+class UpstreamPool {
+ public:
+  explicit UpstreamPool(coro::Executor& executor) : sweep_(*this), executor_(executor) {}
+  UpstreamPool(const UpstreamPool&) = delete;
+  UpstreamPool& operator=(const UpstreamPool&) = delete;
+  ~UpstreamPool() { clear(); }
+
+  struct Bounds {
+    Duration idle = std::chrono::seconds(4);
+    std::uint32_t per_backend = 256;
+    std::uint32_t total = 0xFFFFFFFF;
+  };
+  void set_bounds(const Bounds& bounds) { bounds_ = bounds; }
+
+  // The youngest idle connection to this backend that has waited no longer than `oldest`; empty if none.
+  [[nodiscard]] Upstream take(dispatch::BackendRef backend, Duration oldest);
+  // Keeps a connection whose exchange ended cleanly; over a bound it is closed instead.
+  void give_back(Upstream upstream);
+  void clear();
+  [[nodiscard]] std::uint32_t idle() const { return total_; }
+
+ private:
+  struct Idle;
+  struct PerBackend {
+    IntrusiveList<> idle;  // youngest first
+    std::uint32_t count = 0;
+    std::uint16_t generation = 0;
+  };
+  struct Sweep : coro::Timer {
+    explicit Sweep(UpstreamPool& pool)
+        : Timer([](coro::Timer& t) { static_cast<Sweep&>(t).pool_.close_old(); }), pool_(pool) {}
+    UpstreamPool& pool_;
+  };
+  void close_old();
+  void drop(Idle& idle);
+  void clear(PerBackend& backend);
+
+  std::array<PerBackend, dispatch::kMaxBackends> backends_;
+  Bounds bounds_;
+  Sweep sweep_;
+  coro::Executor& executor_;
+  std::uint32_t total_ = 0;
+};
+
+}  // namespace perigee::proxy
