@@ -1,0 +1,55 @@
+// What the admin room may look at: the running sidecar, as the app fills it in. Control loop only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "perigee/admission/head_lag.h"
+#include "perigee/config/config.h"
+#include "perigee/dispatch/types.h"
+#include "perigee/health/host_stats.h"
+#include "perigee/health/worker_metrics.h"
+#include "perigee/telemetry/exposition.h"
+
+namespace perigee::admin {
+
+// What the prober knows of a backend beside what the dispatcher does.
+struct Probed {
+  std::optional<double> probe_seconds;
+  std::optional<double> healthy_ratio;
+  health::WorkerLoad load;
+};
+
+struct Reloads {
+  std::uint64_t succeeded = 0;
+  std::uint64_t failed = 0;
+  std::optional<std::int64_t> last_success_wall_ms;
+  bool last_failed = false;
+  std::string last_error;                   // the diagnostics of the last failed one; no secrets in them
+  std::vector<std::string> waiting_restart; // keys whose new value needs a restart
+};
+
+class View {
+ public:
+  virtual ~View() = default;
+  [[nodiscard]] virtual std::string_view version() const = 0;
+  [[nodiscard]] virtual TimePoint now() const = 0;
+  [[nodiscard]] virtual TimePoint started() const = 0;
+  [[nodiscard]] virtual bool ready() const = 0;     // not shutting down, and one backend is eligible
+  [[nodiscard]] virtual bool stopping() const = 0;  // SIGTERM came
+  [[nodiscard]] virtual config::Snapshot config() const = 0;
+  [[nodiscard]] virtual dispatch::Status dispatch() const = 0;
+  [[nodiscard]] virtual std::vector<admission::HeadLagTrace> lag_trace(dispatch::BackendRef backend) const = 0;
+  [[nodiscard]] virtual Probed probed(const std::string& backend) const = 0;
+  [[nodiscard]] virtual health::HostLoad host() const = 0;
+  [[nodiscard]] virtual telemetry::MetricTotals totals() const = 0;
+  [[nodiscard]] virtual telemetry::RecentQuantiles recent() const = 0;
+  [[nodiscard]] virtual telemetry::ProcessGauges process() const = 0;
+  [[nodiscard]] virtual telemetry::LogSink::Counters access_log() const = 0;
+  [[nodiscard]] virtual const Reloads& reloads() const = 0;
+};
+
+}  // namespace perigee::admin

@@ -1,0 +1,17 @@
+// The pages of the admin port as text, from a View. No I/O.
+#pragma once
+
+#include <string>
+
+#include "perigee/admin/view.h"
+
+namespace perigee::admin {
+
+[[nodiscard]] std::string index_page(const View& view);
+[[nodiscard]] std::string metrics_page(const View& view);
+[[nodiscard]] std::string status_page(const View& view);
+[[nodiscard]] std::string backends_page(const View& view);
+[[nodiscard]] std::string queues_page(const View& view);
+[[nodiscard]] std::string config_page(const View& view);
+
+}  // namespace perigee::admin

@@ -1,0 +1,46 @@
+// Takes connections on the first data-plane loop and hands each to the loop with the fewest.
+//
+// One listening descriptor an address: SO_REUSEPORT would balance badly and drop queued connections. At
+// max_connections accepting pauses, connections wait in the system's queue, and nobody is cut. Belongs to the first
+// loop's thread but for open().
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io_thread.h"
+#include "perigee/coro/timer_wheel.h"
+#include "perigee/net/socket.h"
+
+namespace perigee::app {
+
+class Acceptor {
+ public:
+  // `threads` outlive the acceptor; `most` connections in all.
+  Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most);
+  ~Acceptor();
+
+  // On the first loop: opens a listener; what failed is said by the error's detail.
+  Result<void> listen(const net::Endpoint& at);
+  void close();
+
+ private:
+  void accepted(int fd, bool is_unix);
+  [[nodiscard]] bool full() const;
+  void pause(bool pause);
+
+  struct Recheck : coro::Timer {
+    explicit Recheck(Acceptor& a) : Timer([](coro::Timer& t) { static_cast<Recheck&>(t).acceptor.recheck(); }), acceptor(a) {}
+    Acceptor& acceptor;
+  };
+  void recheck();
+
+  std::vector<std::unique_ptr<IoThread>>& threads_;
+  std::size_t most_;
+  std::vector<std::unique_ptr<net::Listener>> listeners_;
+  Recheck recheck_{*this};
+};
+
+}  // namespace perigee::app

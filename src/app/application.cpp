@@ -1,0 +1,362 @@
+// application.cpp: how the sidecar starts, reloads and stops. The only place that wires rooms together.
+//
+// Start: descriptors, log, dispatcher, data-plane threads, listeners, prober, admin port; whatever fails says
+// so in one line and ends with status 1. Reload (SIGHUP): a new snapshot is read and swapped whole, or
+// nothing changes. Stop (SIGTERM, SIGINT): not ready, listeners close, what runs and waits goes on within a
+// bound, the rest is cut; a second signal ends at once.
+#include "application.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <future>
+#include <thread>
+#include <utility>
+
+#include "acceptor.h"
+#include "fleet_view.h"
+#include "io_thread.h"
+#include "perigee/admin/admin_server.h"
+#include "perigee/config/export.h"
+#include "perigee/coro/scope.h"
+#include "perigee/coro/sleep.h"
+#include "perigee/net/signals.h"
+#include "perigee/telemetry/log.h"
+#include "probing.h"
+#include "version.h"
+#include "wiring.h"
+
+namespace perigee::app {
+
+using coro::Task;
+
+namespace {
+
+// Descriptors that are not connections: listeners, logs, probes, admin, libuv's own.
+constexpr std::size_t kReservedDescriptors = 256;
+constexpr Duration kDrainLook = std::chrono::milliseconds(20);
+
+// The soft limit goes up to the hard one; the result is how many descriptors there are.
+std::size_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return static_cast<std::size_t>(std::min<rlim_t>(limit.rlim_cur, 1U << 24U));
+}
+
+// Each client connection may need one towards a worker.
+std::size_t connections_for(const config::Config& config, std::size_t descriptors) {
+  const std::size_t possible = descriptors > 2 * kReservedDescriptors ? (descriptors - kReservedDescriptors) / 2 : descriptors / 3;
+  const std::size_t written = config.process.max_connections;
+  return written == 0 ? possible : std::min(written, possible);
+}
+
+class Application {
+ public:
+  explicit Application(const RunOptions& options)
+      : options_(options),
+        config_(options.config),
+        log_(clock_, config_->process.log_level),
+        dispatcher_(static_cast<std::uint64_t>(clock_.wall_ms()) ^ static_cast<std::uint64_t>(getpid())),
+        loop_(clock_),
+        connector_(loop_),
+        scope_(loop_.executor()),
+        errands_(loop_.executor()) {}
+
+  int run() {
+    signal(SIGPIPE, SIG_IGN);
+    scope_.spawn(live());
+    loop_.run();
+    return status_;
+  }
+
+ private:
+  // The story of the process.
+  Task<void> live() {
+    const bool started = co_await start();
+    if (started) {
+      signals_ = std::make_unique<net::Signals>(loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1},
+                                                [this](int number) { on_signal(number); });
+      errands_.spawn(tick());
+      (void)co_await over_.wait();
+    } else {
+      status_ = 1;
+    }
+    co_await stop_everything();
+    signals_.reset();
+    errands_.cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "ending"});
+    co_await errands_.join();
+    loop_.stop();
+  }
+
+  // --- start ------------------------------------------------------------------------------------------------
+
+  Task<bool> start() {
+    const std::size_t descriptors = raise_descriptor_limit();
+    auto plan = co_await make_plan(config_);
+    if (!plan) co_return false;
+    if (!open_access_log()) co_return false;
+    const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
+    const Shared shared{clock_, dispatcher_, stopped_, sink_.get()};
+    shared_ = std::make_unique<Shared>(shared);
+    const std::uint64_t seed = static_cast<std::uint64_t>(clock_.wall_ms()) * 0x9E3779B97F4A7C15ULL ^ static_cast<std::uint64_t>(getpid());
+    for (unsigned i = 0; i < io_threads(*config_, cores); ++i) {
+      threads_.push_back(std::make_unique<IoThread>(*shared_, *plan, seed + i));
+    }
+    view_ = std::make_unique<FleetView>(clock_, dispatcher_, threads_, sink_.get());
+    view_->current = config_;
+    const std::size_t connections = connections_for(*config_, descriptors);
+    acceptor_ = std::make_unique<Acceptor>(threads_, connections);
+    const bool listening = co_await listen();
+    if (!listening) co_return false;
+    const bool admin = co_await open_admin();
+    if (!admin) co_return false;
+    probing_ = std::make_unique<Probing>(loop_.executor(), connector_, dispatcher_, *view_, log_, seed + 1000);
+    probing_->set(*config_, (*plan)->endpoints);
+    log_.info("perigee is up", {{"version", kVersion}, {"workers", config_->workers.size()}, {"io_threads", threads_.size()},
+                                {"max_connections", connections}, {"config", config_->source}});
+    co_return true;
+  }
+
+  // Resolves the workers' names and gives the dispatcher its backends; the log says what is wrong.
+  Task<Result<proxy::PlanPtr>> make_plan(config::Snapshot config) {
+    auto plan = std::make_shared<proxy::Plan>();
+    plan->config = config;
+    for (const config::Worker& worker : config->workers) {
+      auto endpoint = co_await net::resolve(loop_, worker.address);
+      if (!endpoint) {
+        log_.error("a worker's name is not known", {{"worker", worker.name}, {"address", worker.address.text()}});
+        co_return std::unexpected(endpoint.error());
+      }
+      plan->endpoints.push_back(*endpoint);
+    }
+    auto configured = dispatcher_.configure(dispatch_setup(*config), clock_.now());
+    if (!configured) {
+      log_.error("the configuration cannot be used", {{"why", configured.error().detail}});
+      co_return std::unexpected(configured.error());
+    }
+    for (const config::Pool& pool : config->pools) plan->pools.push_back(dispatcher_.pool(pool.name).value_or(0));
+    co_return proxy::PlanPtr(std::move(plan));
+  }
+
+  bool open_access_log() {
+    if (!config_->access_log.enabled) return true;
+    telemetry::LogSink::Options log;
+    log.destination = config_->access_log.destination;
+    auto sink = telemetry::LogSink::open(log);
+    if (!sink) {
+      log_.error("the access log cannot be opened", {{"destination", log.destination}, {"errno", sink.error().code}});
+      return false;
+    }
+    sink_ = std::move(*sink);
+    return true;
+  }
+
+  // Listeners belong to the first data-plane loop.
+  Task<bool> listen() {
+    for (const config::Listener& listener : config_->listeners) {
+      auto at = co_await net::resolve(loop_, listener.address);
+      Result<void> opened = std::unexpected(at ? Error{} : at.error());
+      if (at) opened = on_first_loop([this, &at] { return acceptor_->listen(*at); });
+      if (!opened) {
+        log_.error("cannot listen", {{"address", listener.address.text()}, {"why", opened.error().detail}});
+        co_return false;
+      }
+      log_.info("listening", {{"address", listener.address.text()}});
+    }
+    co_return true;
+  }
+
+  // Runs `work` on the first data-plane loop and waits for it. Only while starting and stopping, when nothing
+  // else happens on the control loop.
+  template <typename Work>
+  auto on_first_loop(Work work) -> decltype(work()) {
+    std::promise<decltype(work())> done;
+    auto result = done.get_future();
+    threads_.front()->post([&](net::Loop&, proxy::LoopProxy&) {
+      if constexpr (std::is_void_v<decltype(work())>) {
+        work();
+        done.set_value();
+      } else {
+        done.set_value(work());
+      }
+    });
+    return result.get();
+  }
+
+  Task<bool> open_admin() {
+    if (!config_->admin.enabled) co_return true;
+    admin_ = std::make_unique<admin::AdminServer>(loop_, *view_, config_->admin.token);
+    auto at = co_await net::resolve(loop_, config_->admin.address);
+    Result<void> opened = at ? admin_->listen(*at) : Result<void>(std::unexpected(at.error()));
+    if (!opened) {
+      log_.error("cannot listen for admin", {{"address", config_->admin.address.text()}, {"why", opened.error().detail}});
+      co_return false;
+    }
+    log_.info("admin", {{"address", "http://" + config_->admin.address.text()}});
+    co_return true;
+  }
+
+  // --- while it runs ------------------------------------------------------------------------------------------
+
+  // Rates and host figures, once a second.
+  Task<void> tick() {
+    for (;;) {
+      view_->tick();
+      const auto slept = co_await coro::sleep_until(loop_.now() + std::chrono::seconds(1));
+      if (!slept) co_return;
+    }
+  }
+
+  void on_signal(int number) {
+    if (number == SIGUSR1) {
+      if (sink_) sink_->reopen();
+      return;
+    }
+    if (number == SIGHUP) {
+      if (!stopping_ && !reloading_) errands_.spawn(reload());
+      return;
+    }
+    if (stopping_) {
+      log_.warn("second signal: ending at once");
+      _exit(1);
+    }
+    begin_stop(number == SIGTERM ? "SIGTERM" : "SIGINT");
+  }
+
+  Task<void> reload() {
+    reloading_ = true;
+    auto done = co_await try_reload();
+    reloading_ = false;
+    admin::Reloads& state = view_->reload_state;
+    state.last_failed = !done.empty();
+    state.last_error = done;
+    if (done.empty()) {
+      ++state.succeeded;
+      state.last_success_wall_ms = clock_.wall_ms();
+    } else {
+      ++state.failed;
+      log_.error("reload failed, nothing was changed", {{"why", done}});
+    }
+  }
+
+  // Empty, or what is wrong.
+  Task<std::string> try_reload() {
+    const config::LoadResult loaded = options_.reload();
+    if (!loaded) co_return config::format_diagnostics(loaded.error());
+    const config::Snapshot fresh = loaded->config;
+    if (const auto why = config::why_not_startable(*fresh)) co_return *why;
+    auto plan = co_await make_plan(fresh);
+    if (!plan) co_return std::string(plan.error().detail);
+    view_->reload_state.waiting_restart.clear();
+    for (const config::Change& change : config::diff(*config_, *fresh)) {
+      log_.info("setting changed", {{"key", change.key}, {"before", change.before}, {"after", change.after},
+                                    {"needs_restart", change.needs_restart}});
+      if (change.needs_restart) view_->reload_state.waiting_restart.push_back(change.key);
+    }
+    config_ = fresh;
+    view_->current = fresh;
+    log_.set_level(fresh->process.log_level);
+    if (admin_) admin_->set_token(fresh->admin.token);
+    probing_->set(*fresh, (*plan)->endpoints);
+    for (auto& thread : threads_) {
+      thread->post([next = *plan](net::Loop&, proxy::LoopProxy& proxy) mutable { proxy.adopt(std::move(next)); });
+    }
+    log_.info("reloaded", {{"config", fresh->source}, {"workers", fresh->workers.size()}});
+    co_return std::string();
+  }
+
+  // --- stop -----------------------------------------------------------------------------------------------------
+
+  void begin_stop(const char* why) {
+    const config::Process& process = config_->process;
+    log_.info("stopping", {{"signal", why}, {"timeout_s", to_seconds(process.shutdown_timeout)}});
+    stopping_ = true;
+    view_->shutting_down = true;
+    close_at_ = loop_.now() + process.shutdown_delay;
+    cut_at_ = close_at_ + process.shutdown_timeout;
+    errands_.spawn(watch_drain());
+  }
+  // Until a stop has run its course.
+  Task<void> watch_drain() {
+    while (!over_.is_set()) {
+      look_at_drain();
+      const auto slept = co_await coro::sleep_until(loop_.now() + kDrainLook);
+      if (!slept) co_return;
+    }
+  }
+
+  void look_at_drain() {
+    if (!draining_ && loop_.now() >= close_at_) {
+      draining_ = true;
+      dispatcher_.set_draining(true);
+      on_first_loop([this] { acceptor_->close(); });
+      for (auto& thread : threads_) {
+        thread->post([](net::Loop&, proxy::LoopProxy& proxy) { proxy.drain(); });
+      }
+      drained_seen_ = 0;
+      return;
+    }
+    if (!draining_) return;
+    std::size_t left = 0;
+    for (const auto& thread : threads_) left += thread->exchanges();
+    // Twice in a row, so that the loops have seen the drain.
+    drained_seen_ = left == 0 ? drained_seen_ + 1 : 0;
+    if (drained_seen_ >= 3) {
+      over_.set();
+    } else if (loop_.now() >= cut_at_) {
+      log_.warn("time is up: cutting what still runs", {{"exchanges", left}});
+      over_.set();
+    }
+  }
+
+  Task<void> stop_everything() {
+    if (probing_) co_await probing_->stop();
+    if (admin_) co_await admin_->stop();
+    if (acceptor_ && !threads_.empty()) on_first_loop([this] { acceptor_->close(); });
+    for (auto& thread : threads_) thread->stop();
+    for (auto& thread : threads_) thread->join();
+    if (view_) log_.info("stopped");
+  }
+
+  RunOptions options_;
+  SystemClock clock_;
+  config::Snapshot config_;
+  telemetry::Log log_;
+  dispatch::Dispatcher dispatcher_;
+  proxy::StoppedStreams stopped_;
+  std::unique_ptr<telemetry::LogSink> sink_;
+  net::Loop loop_;
+  net::SocketConnector connector_;
+  std::unique_ptr<Shared> shared_;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::unique_ptr<FleetView> view_;
+  std::unique_ptr<admin::AdminServer> admin_;
+  std::unique_ptr<Probing> probing_;
+  std::unique_ptr<net::Signals> signals_;
+  coro::Scope scope_;
+  coro::Scope errands_;  // what may be given up when the end comes
+  coro::Event over_;
+  TimePoint close_at_ = kNever;
+  TimePoint cut_at_ = kNever;
+  int drained_seen_ = 0;
+  int status_ = 0;
+  bool stopping_ = false;
+  bool draining_ = false;
+  bool reloading_ = false;
+};
+
+}  // namespace
+
+int run(const RunOptions& options) {
+  Application application(options);
+  return application.run();
+}
+
+}  // namespace perigee::app

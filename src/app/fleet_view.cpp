@@ -1,0 +1,51 @@
+#include "fleet_view.h"
+
+#include "version.h"
+
+namespace perigee::app {
+
+FleetView::FleetView(const Clock& clock, const dispatch::Dispatcher& dispatcher,
+                     const std::vector<std::unique_ptr<IoThread>>& threads, const telemetry::LogSink* log)
+    : clock_(clock), dispatcher_(dispatcher), threads_(threads), log_(log), started_(clock.now()) {}
+
+void FleetView::tick() {
+  std::vector<const telemetry::LoopMetrics*> loops;
+  for (const auto& thread : threads_) loops.push_back(&thread->metrics());
+  recent_.tick(loops, clock_.now());
+  host_ = host_stats_.update(host_reader_.read(), clock_.now());
+}
+
+std::string_view FleetView::version() const { return kVersion; }
+
+admin::Probed FleetView::probed(const std::string& backend) const {
+  const auto found = probes.find(backend);
+  return found == probes.end() ? admin::Probed{} : found->second;
+}
+
+telemetry::MetricTotals FleetView::totals() const {
+  telemetry::MetricTotals sum;
+  for (const auto& thread : threads_) sum.add(thread->metrics());
+  return sum;
+}
+
+telemetry::RecentQuantiles FleetView::recent() const {
+  return telemetry::RecentQuantiles::of(recent_, clock_.now());
+}
+
+telemetry::ProcessGauges FleetView::process() const {
+  telemetry::ProcessGauges gauges;
+  const auto self = health::ProcessReader().read_self();
+  if (!self) return gauges;
+  gauges.cpu_seconds_total = self->cpu_seconds;
+  gauges.resident_bytes = static_cast<double>(self->resident_bytes);
+  if (self->open_descriptors) gauges.open_descriptors = static_cast<double>(*self->open_descriptors);
+  if (self->descriptors_max) gauges.descriptors_max = static_cast<double>(*self->descriptors_max);
+  gauges.start_time_seconds = self->start_time_seconds;
+  return gauges;
+}
+
+telemetry::LogSink::Counters FleetView::access_log() const {
+  return log_ == nullptr ? telemetry::LogSink::Counters{} : log_->counters();
+}
+
+}  // namespace perigee::app

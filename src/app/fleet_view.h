@@ -1,0 +1,62 @@
+// The admin room's view of the running process, and what the prober told about each backend.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io_thread.h"
+#include "perigee/admin/view.h"
+#include "perigee/dispatch/dispatcher.h"
+#include "perigee/health/process_stats.h"
+
+namespace perigee::app {
+
+// Control thread only.
+class FleetView final : public admin::View {
+ public:
+  FleetView(const Clock& clock, const dispatch::Dispatcher& dispatcher,
+            const std::vector<std::unique_ptr<IoThread>>& threads, const telemetry::LogSink* log);
+
+  // --- the app's side.
+  config::Snapshot current;
+  admin::Reloads reload_state;
+  bool shutting_down = false;
+  std::map<std::string, admin::Probed> probes;  // by backend name; pruned at each reload
+  // Every second: quantiles of the last minute, host load.
+  void tick();
+
+  // --- admin::View.
+  [[nodiscard]] std::string_view version() const override;
+  [[nodiscard]] TimePoint now() const override { return clock_.now(); }
+  [[nodiscard]] TimePoint started() const override { return started_; }
+  [[nodiscard]] bool ready() const override { return !shutting_down && dispatcher_.any_eligible(); }
+  [[nodiscard]] bool stopping() const override { return shutting_down; }
+  [[nodiscard]] config::Snapshot config() const override { return current; }
+  [[nodiscard]] dispatch::Status dispatch() const override { return dispatcher_.snapshot(); }
+  [[nodiscard]] std::vector<admission::HeadLagTrace> lag_trace(dispatch::BackendRef backend) const override {
+    return dispatcher_.lag_trace(backend);
+  }
+  [[nodiscard]] admin::Probed probed(const std::string& backend) const override;
+  [[nodiscard]] health::HostLoad host() const override { return host_; }
+  [[nodiscard]] telemetry::MetricTotals totals() const override;
+  [[nodiscard]] telemetry::RecentQuantiles recent() const override;
+  [[nodiscard]] telemetry::ProcessGauges process() const override;
+  [[nodiscard]] telemetry::LogSink::Counters access_log() const override;
+  [[nodiscard]] const admin::Reloads& reloads() const override { return reload_state; }
+
+ private:
+  const Clock& clock_;
+  const dispatch::Dispatcher& dispatcher_;
+  const std::vector<std::unique_ptr<IoThread>>& threads_;
+  const telemetry::LogSink* log_;
+  TimePoint started_;
+  telemetry::RecentLatencies recent_;
+  health::HostReader host_reader_;
+  health::HostStats host_stats_;
+  health::HostLoad host_;
+};
+
+}  // namespace perigee::app

@@ -1,0 +1,71 @@
+// perigee: a sidecar in front of ORBIT workers. The command line and nothing else.
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "application.h"
+#include "perigee/config/command_line.h"
+#include "perigee/config/export.h"
+#include "perigee/config/loader.h"
+#include "version.h"
+
+namespace {
+
+using namespace perigee;
+
+void print(std::FILE* to, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), to);
+  if (!text.ends_with('\n')) std::fputc('\n', to);
+}
+
+std::optional<std::string> environment(std::string_view name) {
+  const char* value = std::getenv(std::string(name).c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+int check(const config::CommandLine& line) {
+  const config::LoadResult loaded = config::load(line.file, environment);
+  if (!loaded) {
+    print(stderr, config::format_diagnostics(loaded.error()));
+    return 1;
+  }
+  print(stdout, config::format_check_report(*loaded));
+  return 0;
+}
+
+int run(const config::CommandLine& line) {
+  const auto read = [line] { return line.file.empty() ? config::config_from(line) : config::load(line.file, environment); };
+  const config::LoadResult loaded = read();
+  if (!loaded) {
+    print(stderr, config::format_diagnostics(loaded.error()));
+    return 1;
+  }
+  for (const config::Diagnostic& warning : loaded->warnings) print(stderr, "warning: " + config::to_string(warning));
+  if (const auto why = config::why_not_startable(*loaded->config)) {
+    print(stderr, "perigee: " + *why);
+    return 1;
+  }
+  return app::run({loaded->config, read});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string_view> words(argv + 1, argv + argc);
+  const auto line = config::parse_command_line(words);
+  if (!line) {
+    print(stderr, "perigee: " + line.error());
+    return 2;
+  }
+  switch (line->command) {
+    case config::Command::run: return run(*line);
+    case config::Command::check: return check(*line);
+    case config::Command::schema: print(stdout, config::schema_text()); return 0;
+    case config::Command::version: print(stdout, "perigee " + std::string(app::kVersion)); return 0;
+    case config::Command::help: print(stdout, config::help_text()); return 0;
+  }
+  return 2;
+}
