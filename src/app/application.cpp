@@ -83,7 +83,7 @@ class Application {
       signals_ = std::make_unique<net::Signals>(loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1},
                                                 [this](int number) { on_signal(number); });
       errands_.spawn(tick());
-      (void)co_await over_.wait();
+      co_await over_.wait();
     } else {
       status_ = 1;
     }
@@ -219,6 +219,8 @@ class Application {
       return;
     }
     if (number == SIGHUP) {
+      // A file that changes while it is read is read again.
+      reload_again_ = reloading_;
       if (!stopping_ && !reloading_) errands_.spawn(reload());
       return;
     }
@@ -243,6 +245,7 @@ class Application {
       ++state.failed;
       log_.error("reload failed, nothing was changed", {{"why", done}});
     }
+    if (std::exchange(reload_again_, false) && !stopping_) errands_.spawn(reload());
   }
 
   // Empty, or what is wrong.
@@ -305,7 +308,7 @@ class Application {
     if (!draining_) return;
     std::size_t left = 0;
     for (const auto& thread : threads_) left += thread->exchanges();
-    // Twice in a row, so that the loops have seen the drain.
+    // Several times in a row, so that the loops have seen the drain.
     drained_seen_ = left == 0 ? drained_seen_ + 1 : 0;
     if (drained_seen_ >= 3) {
       over_.set();
@@ -350,6 +353,7 @@ class Application {
   bool stopping_ = false;
   bool draining_ = false;
   bool reloading_ = false;
+  bool reload_again_ = false;
 };
 
 }  // namespace

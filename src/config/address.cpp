@@ -38,8 +38,8 @@ bool is_host(std::string_view text) {
   if (looks_numeric(text)) return parse_ip(text).has_value();
   if (text.front() == '-' || text.front() == '.' || text.find("..") != std::string_view::npos) return false;
   return std::ranges::all_of(text, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_';
   });
 }
 

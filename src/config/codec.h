@@ -1,8 +1,8 @@
 // Codecs: how one kind of value is read, written and described. Tables: how a struct is made of them.
 //
 // A section of the configuration is one `Table<Struct>`: a list of fields, each with its key, its member, its
-// codec and one line for people. The parser, the JSON of the admin API, the JSON Schema and the differences of
-// a reload all walk the same tables. A table is built once and never changed after.
+// codec and one line for people. The parser, the JSON of the admin API, the JSON Schema and the differences
+// of a reload all walk the same tables. A table is built once and never changed after.
 #pragma once
 
 #include <functional>
@@ -47,17 +47,14 @@ class Table {
   // `member`: anything std::invoke takes with an S&, giving the field.
   template <typename Member, typename M>
   Table& add(std::string key, Member member, Codec<M> codec, std::string doc) {
-    Field field;
-    field.info = {key, doc, false, false, codec.children};
-    field.schema = codec.schema;
-    field.schema["description"] = doc;
-    const S defaults{};
-    Json standard = codec.write(std::invoke(member, defaults), Show::redacted);
-    if (!standard.is_object() && standard != "(redacted)") field.schema["default"] = std::move(standard);
+    Field field = described(std::move(key), codec.schema, codec.children, std::move(doc));
+    set_default(field.schema, codec.write(std::invoke(member, defaults()), Show::redacted));
     field.read = [member, read = codec.read](Reader& r, const Node& n, S& out) {
       return read(r, n, std::invoke(member, out));
     };
-    field.write = [member, write = codec.write](const S& s, Show show) { return write(std::invoke(member, s), show); };
+    field.write = [member, write = codec.write](const S& s, Show show) {
+      return write(std::invoke(member, s), show);
+    };
     fields_.push_back(std::move(field));
     return *this;
   }
@@ -65,10 +62,7 @@ class Table {
   // Read and then handed on; written nowhere, because its effect is in other fields.
   template <typename M>
   Table& input(std::string key, Codec<M> codec, std::string doc, std::function<void(const M&, S&)> apply) {
-    Field field;
-    field.info = {key, doc, false, false, codec.children};
-    field.schema = codec.schema;
-    field.schema["description"] = doc;
+    Field field = described(std::move(key), codec.schema, codec.children, std::move(doc));
     field.read = [apply, read = codec.read](Reader& r, const Node& n, S& out) {
       M value{};
       if (!read(r, n, value)) return false;
@@ -81,10 +75,7 @@ class Table {
 
   // A section whose fields change other fields of S: read into S itself, written nowhere.
   Table& part(std::string key, Codec<S> codec, std::string doc) {
-    Field field;
-    field.info = {key, doc, false, false, codec.children};
-    field.schema = codec.schema;
-    field.schema["description"] = doc;
+    Field field = described(std::move(key), codec.schema, codec.children, std::move(doc));
     field.read = codec.read;
     fields_.push_back(std::move(field));
     return *this;
@@ -108,7 +99,7 @@ class Table {
     return *this;
   }
 
-  // The next three speak of the field added last.
+  // The next two speak of the field added last.
   Table& needs_restart() {
     fields_.back().info.needs_restart = true;
     return *this;
@@ -117,24 +108,14 @@ class Table {
     fields_.back().required = true;
     return *this;
   }
-  // Parsed and kept, but nothing uses it yet.
-  Table& not_yet() {
-    Field& field = fields_.back();
-    field.info.not_yet = true;
-    field.schema["description"] = field.info.doc + " (accepted, not yet in effect)";
-    field.read = [read = field.read, write = field.write, doc = field.info.doc](Reader& r, const Node& n, S& out) {
-      if (!read(r, n, out)) return false;
-      r.not_yet(n.mark, write(out, Show::redacted).dump(), doc);
-      return true;
-    };
-    return *this;
-  }
 
   [[nodiscard]] bool read(Reader& r, const Node& node, S& out) const {
-    if (node.kind == Node::Kind::null && !has_required()) return true;  // a heading with all its keys commented out
+    if (node.kind == Node::Kind::null && !has_required())
+      return true;  // a heading with all its keys commented out
     if (node.kind != Node::Kind::map) return r.mismatch(node, "a map of " + key_list());
     bool good = true;
-    for (const Entry& entry : node.entries) good = known(r, entry) && good;
+    for (const Entry& entry : node.entries)
+      good = known(r, entry) && good;
     // In the order of the table, which is the order in which later fields override earlier ones.
     for (const Field& field : fields_) {
       const Reader::Scope scope(r, field.info.key);
@@ -173,7 +154,8 @@ class Table {
 
   [[nodiscard]] std::vector<FieldInfo> infos() const {
     std::vector<FieldInfo> out;
-    for (const Field& field : fields_) out.push_back(field.info);
+    for (const Field& field : fields_)
+      out.push_back(field.info);
     return out;
   }
 
@@ -186,6 +168,13 @@ class Table {
     std::function<Json(const S&, Show)> write;  // none: the field is no part of S
   };
 
+  // Not in `add`, which is compiled once a field: an S built and destroyed in each of those made the compiler
+  // take a minute for a table.
+  static Field described(std::string key, const Json& schema, const std::vector<FieldInfo>& children,
+                         std::string doc);
+  static void set_default(Json& schema, Json standard);
+  static const S& defaults();
+
   [[nodiscard]] bool has_required() const {
     for (const Field& field : fields_) {
       if (field.required) return true;
@@ -195,7 +184,8 @@ class Table {
 
   [[nodiscard]] std::string key_list() const {
     std::string out;
-    for (std::size_t i = 0; i < fields_.size() && i < 6; ++i) out += (i == 0 ? "`" : ", `") + fields_[i].info.key + "`";
+    for (std::size_t i = 0; i < fields_.size() && i < 6; ++i)
+      out += (i == 0 ? "`" : ", `") + fields_[i].info.key + "`";
     return fields_.size() > 6 ? out + " …" : out;
   }
 
@@ -212,6 +202,27 @@ class Table {
 
   std::vector<Field> fields_;
 };
+
+template <typename S>
+typename Table<S>::Field Table<S>::described(std::string key, const Json& schema,
+                                             const std::vector<FieldInfo>& children, std::string doc) {
+  Field field;
+  field.schema = schema;
+  field.schema["description"] = doc;
+  field.info = {std::move(key), std::move(doc), false, false, children};
+  return field;
+}
+
+template <typename S>
+void Table<S>::set_default(Json& schema, Json standard) {
+  if (!standard.is_object() && standard != "(redacted)") schema["default"] = std::move(standard);
+}
+
+template <typename S>
+const S& Table<S>::defaults() {
+  static const S kDefaults{};
+  return kDefaults;
+}
 
 // What lists and maps of sections tell of their items: one child whose key is `*`.
 inline std::vector<FieldInfo> children_of_items(const std::vector<FieldInfo>& item) {
@@ -259,7 +270,8 @@ Codec<std::vector<T>> list_of(Codec<T> item, std::size_t most, bool single = fal
   };
   codec.write = [item](const std::vector<T>& values, Show show) {
     Json out = Json::array();
-    for (const T& value : values) out.push_back(item.write(value, show));
+    for (const T& value : values)
+      out.push_back(item.write(value, show));
     return out;
   };
   return codec;
@@ -289,7 +301,8 @@ Codec<std::vector<std::pair<std::string, T>>> map_of(Codec<T> item, std::size_t 
   };
   codec.write = [item](const Pairs& values, Show show) {
     Json out = Json::object();
-    for (const auto& [key, value] : values) out[key] = item.write(value, show);
+    for (const auto& [key, value] : values)
+      out[key] = item.write(value, show);
     return out;
   };
   return codec;

@@ -54,7 +54,8 @@ constexpr std::array<std::string_view, 2> kCommands = {"check", "schema"};
 
 std::string did_you_mean(std::string_view word) {
   std::vector<std::string_view> known(kCommands.begin(), kCommands.end());
-  for (const Option& option : kOptions) known.push_back(option.name);
+  for (const Option& option : kOptions)
+    known.push_back(option.name);
   const std::string nearest = nearest_to(word, known);
   return nearest.empty() ? "; try `perigee --help`" : "; did you mean `" + nearest + "`?";
 }
@@ -91,7 +92,8 @@ class Parser {
     for (const Option& option : kOptions) {
       if (name != option.name && name != option.letter) continue;
       if (option.value.empty()) {
-        if (equals != std::string_view::npos) return std::unexpected("`" + std::string(name) + "` takes no value");
+        if (equals != std::string_view::npos)
+          return std::unexpected("`" + std::string(name) + "` takes no value");
         return apply(option.name, {});
       }
       if (equals != std::string_view::npos) return value(option, word.substr(equals + 1));
@@ -103,7 +105,8 @@ class Parser {
 
   Taken value(const Option& option, std::string_view text) {
     if (text.empty()) {
-      return std::unexpected("`" + std::string(option.name) + "` needs a value: " + std::string(option.value));
+      return std::unexpected("`" + std::string(option.name) +
+                             "` needs a value: " + std::string(option.value));
     }
     return apply(option.name, text);
   }
@@ -135,20 +138,24 @@ class Parser {
       line_.command = word == "check" ? Command::check : Command::schema;
       return {};
     }
-    if (command_.empty()) return std::unexpected("unknown command `" + std::string(word) + "`" + did_you_mean(word));
+    if (command_.empty())
+      return std::unexpected("unknown command `" + std::string(word) + "`" + did_you_mean(word));
     return std::unexpected("`" + std::string(command_) + "` takes no `" + std::string(word) + "`");
   }
 
   Taken check_whole() const {
     const bool direct = !line_.listen.empty() || !line_.workers.empty() || !line_.admin.empty();
-    if (line_.command == Command::check && line_.file.empty()) return std::unexpected("`check` needs a file: perigee check FILE");
+    if (line_.command == Command::check && line_.file.empty())
+      return std::unexpected("`check` needs a file: perigee check FILE");
     if (line_.command != Command::run && direct) {
       return std::unexpected("`" + std::string(command_) + "` takes no `--listen`, `--worker` or `--admin`");
     }
-    if (line_.command == Command::schema && !line_.file.empty()) return std::unexpected("`schema` takes no file");
+    if (line_.command == Command::schema && !line_.file.empty())
+      return std::unexpected("`schema` takes no file");
     if (line_.command != Command::run) return {};
     if (!line_.file.empty() && direct) {
-      return std::unexpected("`--config` and `--listen`, `--worker`, `--admin` exclude one another: write it in the file");
+      return std::unexpected(
+          "`--config` and `--listen`, `--worker`, `--admin` exclude one another: write it in the file");
     }
     if (line_.file.empty() && line_.workers.empty()) {
       return std::unexpected("nothing to run: give `--config FILE` or `--worker URL`; try `perigee --help`");
@@ -178,14 +185,17 @@ std::expected<CommandLine, std::string> parse_command_line(std::span<const std::
   return Parser(arguments).parse();
 }
 
-std::string_view help_text() { return kHelp; }
+std::string_view help_text() {
+  return kHelp;
+}
 
 LoadResult config_from(const CommandLine& line) {
   const std::vector<std::string> files{"command line"};
   Node tree{.kind = Node::Kind::map};
   if (!line.listen.empty()) tree.entries.push_back({"listen", {}, list_of_words(line.listen, 0)});
   if (!line.workers.empty()) tree.entries.push_back({"workers", {}, list_of_words(line.workers, 0)});
-  if (!line.admin.empty()) tree.entries.push_back({"admin", {}, list_of_words({line.admin}, 0).items.front()});
+  if (!line.admin.empty())
+    tree.entries.push_back({"admin", {}, list_of_words({line.admin}, 0).items.front()});
   return build(tree, files, files.front());
 }
 

@@ -31,15 +31,19 @@ class ViewBuffer : public std::streambuf {
 
 std::size_t count_nodes(const Node& node) {
   std::size_t n = 1;
-  for (const Node& item : node.items) n += count_nodes(item);
-  for (const Entry& entry : node.entries) n += count_nodes(entry.value);
+  for (const Node& item : node.items)
+    n += count_nodes(item);
+  for (const Entry& entry : node.entries)
+    n += count_nodes(entry.value);
   return n;
 }
 
 std::size_t depth_of(const Node& node) {
   std::size_t deepest = 0;
-  for (const Node& item : node.items) deepest = std::max(deepest, depth_of(item));
-  for (const Entry& entry : node.entries) deepest = std::max(deepest, depth_of(entry.value));
+  for (const Node& item : node.items)
+    deepest = std::max(deepest, depth_of(item));
+  for (const Entry& entry : node.entries)
+    deepest = std::max(deepest, depth_of(entry.value));
   return deepest + 1;
 }
 
@@ -61,7 +65,8 @@ class Builder : public YAML::EventHandler {
     if (tag != "?" && tag != "!" && tag != "" && !tag.starts_with(kYaml)) {
       throw Stop{{at(mark), "the tag `" + tag + "` is not understood here"}};
     }
-    Node node{.kind = Node::Kind::scalar, .quoted = tag == "!" || tag == "tag:yaml.org,2002:str", .mark = at(mark)};
+    Node node{
+        .kind = Node::Kind::scalar, .quoted = tag == "!" || tag == "tag:yaml.org,2002:str", .mark = at(mark)};
     node.text = value;
     take(std::move(node), anchor);
   }
@@ -98,7 +103,7 @@ class Builder : public YAML::EventHandler {
     Node node;
     YAML::anchor_t anchor = 0;
     bool has_key = false;
-    Entry pending;          // map: the key that waits for its value
+    Entry pending;             // map: the key that waits for its value
     std::vector<Node> merges;  // map: values of `<<`
     std::set<std::string> keys;
   };
@@ -110,7 +115,8 @@ class Builder : public YAML::EventHandler {
   }
   void check_nodes(Mark mark) const {
     if (nodes_ > kMaxNodes) {
-      throw Stop{{mark, "more than " + std::to_string(kMaxNodes) + " values, aliases counted as often as used"}};
+      throw Stop{
+          {mark, "more than " + std::to_string(kMaxNodes) + " values, aliases counted as often as used"}};
     }
   }
 
@@ -127,14 +133,16 @@ class Builder : public YAML::EventHandler {
   void close() {
     Open done = std::move(open_.back());
     open_.pop_back();
-    for (Node& merged : done.merges) merge_into(done, std::move(merged));
+    for (Node& merged : done.merges)
+      merge_into(done, std::move(merged));
     take(std::move(done.node), done.anchor);
   }
 
   // YAML's merge key: the map's own keys win.
   void merge_into(Open& map, Node merged) {
     if (merged.kind == Node::Kind::list) {
-      for (Node& item : merged.items) merge_into(map, std::move(item));
+      for (Node& item : merged.items)
+        merge_into(map, std::move(item));
       return;
     }
     if (merged.kind != Node::Kind::map) {

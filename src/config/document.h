@@ -30,7 +30,7 @@ struct Node {
   enum class Kind : std::uint8_t { null, scalar, list, map };
 
   Kind kind = Kind::null;
-  bool quoted = false;   // "5000" in quotes is text, not a number …
+  bool quoted = false;         // "5000" in quotes is text, not a number …
   bool from_variable = false;  // … unless it came from a variable
   Mark mark;
   std::string text;      // scalar

@@ -14,13 +14,15 @@ Json write(const Config& config, Show show) {
   // pools[0] is always there; only the others were written.
   for (std::size_t i = 1; i < config.pools.size(); ++i) {
     Draft::WrittenPool pool;
-    for (const std::uint32_t worker : config.pools[i].workers) pool.workers.push_back(config.workers[worker].name);
+    for (const std::uint32_t worker : config.pools[i].workers)
+      pool.workers.push_back(config.workers[worker].name);
     draft.pools.emplace_back(config.pools[i].name, std::move(pool));
   }
   return root_table().write(draft, show);
 }
 
-void collect_restarts(const std::vector<FieldInfo>& fields, const std::string& prefix, std::set<std::string>& out) {
+void collect_restarts(const std::vector<FieldInfo>& fields, const std::string& prefix,
+                      std::set<std::string>& out) {
   for (const FieldInfo& field : fields) {
     const std::string key = prefix.empty() ? field.key : prefix + "." + field.key;
     if (field.needs_restart) out.insert(key);
@@ -93,7 +95,9 @@ class Differ {
 
 }  // namespace
 
-nlohmann::ordered_json to_redacted_json(const Config& config) { return write(config, Show::redacted); }
+nlohmann::ordered_json to_redacted_json(const Config& config) {
+  return write(config, Show::redacted);
+}
 
 std::vector<Change> diff(const Config& before, const Config& after) {
   const Json plain_before = write(before, Show::plain);
@@ -109,10 +113,12 @@ std::string schema_text() {
   Json schema = {{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                  {"title", "Perigee configuration"},
                  {"description", "Every value may be a variable: ${NAME} or ${NAME:-default}."}};
-  schema["$defs"]["variable"] = {{"type", "string"}, {"pattern", "\\$\\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}"}};
-  schema["$defs"]["import"] = {{"description", "Files to merge in, relative to this one"},
-                               {"anyOf", Json::array({Json{{"type", "string"}},
-                                                      Json{{"type", "array"}, {"items", {{"type", "string"}}}}})}};
+  schema["$defs"]["variable"] = {{"type", "string"},
+                                 {"pattern", "\\$\\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\\}"}};
+  schema["$defs"]["import"] = {
+      {"description", "Files to merge in, relative to this one"},
+      {"anyOf",
+       Json::array({Json{{"type", "string"}}, Json{{"type", "array"}, {"items", {{"type", "string"}}}}})}};
   schema.update(root_table().schema());
   return schema.dump(2) + "\n";
 }

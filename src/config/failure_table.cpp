@@ -24,11 +24,14 @@ Codec<Retries> retries() {
 
 Codec<Breaker> breaker() {
   Table<Breaker> t;
-  t.add("consecutive", &Breaker::consecutive, count_or_none(1, 1'000'000), "Failures in a row that open a worker's breaker");
-  t.add("open", &Breaker::open, duration(10ms, 1h), "Time it stays open at first; doubles with each time in a row");
+  t.add("consecutive", &Breaker::consecutive, count_or_none(1, 1'000'000),
+        "Failures in a row that open a worker's breaker");
+  t.add("open", &Breaker::open, duration(10ms, 1h),
+        "Time it stays open at first; doubles with each time in a row");
   t.add("open_max", &Breaker::open_max, duration(10ms, 24h), "Longest time it stays open");
   t.add("jitter", &Breaker::jitter, share(0, 1), "Random share of that time, either way");
-  t.add("trials", &Breaker::trials, count(1, 1000), "Half-open: requests let through at once, all of which must succeed");
+  t.add("trials", &Breaker::trials, count(1, 1000),
+        "Half-open: requests let through at once, all of which must succeed");
   add_windowed(t);
   return section(std::move(t));
 }
@@ -39,8 +42,10 @@ Codec<Probe> probe() {
   t.add("jitter", &Probe::jitter, share(0, 0.9), "Random share of the interval, either way");
   t.add("down_interval", &Probe::down_interval, duration(50ms, 1h), "The interval while the worker is down");
   t.add("first_interval", &Probe::first_interval, duration(10ms, 1h), "The interval until its first answer");
-  t.add("silent", &Probe::silent, duration(100ms, 1h), "No answer for this long: no new requests until one comes");
-  t.add("lag_interval", &Probe::lag_interval, duration(50ms, 1h), "Between two looks at an ORBIT worker's delay, while it is used");
+  t.add("silent", &Probe::silent, duration(100ms, 1h),
+        "No answer for this long: no new requests until one comes");
+  t.add("lag_interval", &Probe::lag_interval, duration(50ms, 1h),
+        "Between two looks at an ORBIT worker's delay, while it is used");
   t.add("fall", &Probe::fall, count(1, 1000), "Bad answers in a row that take a worker out");
   t.add("rise", &Probe::rise, count(1, 1000), "Good answers in a row that bring it back");
   t.add("kind", &Probe::kind, one_of<ProbeKind>(kProbeKindNames), "How a worker that is not ORBIT is asked");

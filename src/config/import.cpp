@@ -57,7 +57,8 @@ bool is_inside(const std::string& path, const std::string& directory) {
 Node merge(Node under, Node over) {
   if (under.kind == Node::Kind::map && over.kind == Node::Kind::map) {
     std::map<std::string, std::size_t> index;
-    for (std::size_t i = 0; i < under.entries.size(); ++i) index.emplace(under.entries[i].key, i);
+    for (std::size_t i = 0; i < under.entries.size(); ++i)
+      index.emplace(under.entries[i].key, i);
     for (Entry& entry : over.entries) {
       const auto found = index.find(entry.key);
       if (found == index.end()) {
@@ -72,7 +73,8 @@ Node merge(Node under, Node over) {
     return under;
   }
   if (under.kind == Node::Kind::list && over.kind == Node::Kind::list) {
-    for (Node& item : over.items) under.items.push_back(std::move(item));
+    for (Node& item : over.items)
+      under.items.push_back(std::move(item));
     under.mark = over.mark;
     return under;
   }
@@ -123,7 +125,8 @@ Node Importer::read_file(const std::string& path, const Mark& from) {
 Node Importer::read_text(std::string_view text, std::uint32_t file) {
   auto node = read_document(text, file, nodes_);
   if (!node) {
-    for (DocumentError& error : node.error()) fail(error.mark, std::move(error.message));
+    for (DocumentError& error : node.error())
+      fail(error.mark, std::move(error.message));
     return {};
   }
   fill_variables(*node);
@@ -132,8 +135,10 @@ Node Importer::read_text(std::string_view text, std::uint32_t file) {
 }
 
 void Importer::fill_variables(Node& node) {
-  for (Node& item : node.items) fill_variables(item);
-  for (Entry& entry : node.entries) fill_variables(entry.value);
+  for (Node& item : node.items)
+    fill_variables(item);
+  for (Entry& entry : node.entries)
+    fill_variables(entry.value);
   if (node.kind != Node::Kind::scalar || !has_variable(node.text)) return;
   auto text = substitute(node.text, environment_);
   if (!text) return fail(node.mark, std::move(text.error()));
@@ -142,7 +147,8 @@ void Importer::fill_variables(Node& node) {
 }
 
 void Importer::expand(Node& node) {
-  for (Node& item : node.items) expand(item);
+  for (Node& item : node.items)
+    expand(item);
   for (Entry& entry : node.entries) {
     if (entry.key != "import") expand(entry.value);
   }
@@ -152,7 +158,8 @@ void Importer::expand(Node& node) {
     node.entries.erase(node.entries.begin() + static_cast<std::ptrdiff_t>(i));
     Node under{.kind = Node::Kind::map, .mark = node.mark};
     if (what.kind == Node::Kind::list) {
-      for (const Node& item : what.items) under = merge(std::move(under), import_one(item));
+      for (const Node& item : what.items)
+        under = merge(std::move(under), import_one(item));
     } else {
       under = import_one(what);
     }

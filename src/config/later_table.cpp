@@ -47,7 +47,8 @@ Codec<Nothing> throttle() {
 
 Codec<Nothing> affinity() {
   Table<Nothing> t;
-  t.later("session", word_of({"off", "soft", "hard"}), "whether requests of a session stay with their worker");
+  t.later("session", word_of({"off", "soft", "hard"}),
+          "whether requests of a session stay with their worker");
   t.later("load_bound", number(1, 10), "how much busier than the mean that worker may be");
   t.later("prefix", yes_or_no(), "whether equal beginnings of prompts go to the same worker");
   return section(std::move(t));
@@ -57,7 +58,8 @@ Codec<Nothing> tls() {
   Table<Nothing> t;
   t.later("certificate", text({.longest = 1024, .expected = "a file's path"}), "certificate of the listener");
   t.later("key", text({.longest = 1024, .expected = "a file's path"}), "its key");
-  t.later("client_ca", text({.longest = 1024, .expected = "a file's path"}), "who signs clients' certificates");
+  t.later("client_ca", text({.longest = 1024, .expected = "a file's path"}),
+          "who signs clients' certificates");
   return section(std::move(t));
 }
 
@@ -118,7 +120,8 @@ void add_later(Table<Draft>& t) {
 
 std::vector<NotYet> later_defaults() {
   std::vector<NotYet> out;
-  for (const Standing& s : kStanding) out.push_back({s.key, {}, s.about, {}});
+  for (const Standing& s : kStanding)
+    out.push_back({s.key, {}, s.about, {}});
   return out;
 }
 

@@ -12,7 +12,8 @@ constexpr Duration kDay = 24h;
 
 Codec<Balancing> balancing() {
   Table<Balancing> t;
-  t.add("picker", &Balancing::picker, one_of<Picker>(kPickerNames), "How a worker is chosen among those with a slot");
+  t.add("picker", &Balancing::picker, one_of<Picker>(kPickerNames),
+        "How a worker is chosen among those with a slot");
   return section(std::move(t));
 }
 
@@ -33,9 +34,12 @@ Codec<std::uint32_t> provider_connections() {
 
 Codec<Limits> limits() {
   Table<Limits> t;
-  t.add("streams", &Limits::streams, count_or_none(1, kMost), "Streamed answers at once, after their first event");
-  t.add("tunnels", &Limits::tunnels, count_or_none(1, kMost), "Tunnels and endless GETs at once on one worker");
-  add_classes(t, &Limits::by_class, count_or_none(1, kMost), "Requests at once, until their first event or end,");
+  t.add("streams", &Limits::streams, count_or_none(1, kMost),
+        "Streamed answers at once, after their first event");
+  t.add("tunnels", &Limits::tunnels, count_or_none(1, kMost),
+        "Tunnels and endless GETs at once on one worker");
+  add_classes(t, &Limits::by_class, count_or_none(1, kMost),
+              "Requests at once, until their first event or end,");
   return section(std::move(t));
 }
 
@@ -46,15 +50,19 @@ Codec<Slots> slots() {
   t.add("start", &Slots::start, count(1, kMost), "Slots of an ORBIT worker to begin with");
   t.add("recovered", &Slots::recovered, count(1, kMost), "Slots of an ORBIT worker that is new or came back");
   t.add("floor", &Slots::floor, count(1, kMost), "Steering never goes below");
-  t.add("http", &Slots::http, count(1, kMost), "Slots of a worker that is not ORBIT, unless max_concurrent_requests is written");
-  t.add("critical", &Slots::critical, count(1, 1000), "Extra slots a worker that only critical requests take");
+  t.add("http", &Slots::http, count(1, kMost),
+        "Slots of a worker that is not ORBIT, unless max_concurrent_requests is written");
+  t.add("critical", &Slots::critical, count(1, 1000),
+        "Extra slots a worker that only critical requests take");
   return section(std::move(t));
 }
 
 Codec<Pace> pace() {
   Table<Pace> t;
-  t.add("start", &Pace::start, number(0, 1e6), "Starts a second on an ORBIT worker to begin with; 0 = no pace");
-  t.add("recovered", &Pace::recovered, number(0, 1e6), "The same for one that is new or came back; 0 = no pace");
+  t.add("start", &Pace::start, number(0, 1e6),
+        "Starts a second on an ORBIT worker to begin with; 0 = no pace");
+  t.add("recovered", &Pace::recovered, number(0, 1e6),
+        "The same for one that is new or came back; 0 = no pace");
   t.add("floor", &Pace::floor, number(0.01, 1e6), "Steering never goes below");
   t.add("ceiling", &Pace::ceiling, number(0.01, 1e6), "Steering never goes above");
   return section(std::move(t));
@@ -74,8 +82,9 @@ Codec<Starting> starting() {
   Table<Starting> t;
   for (const Row& row : kRows) {
     const auto index = static_cast<std::size_t>(row.pool);
-    t.add(row.key, [index](auto& s) -> auto& { return s.bound[index]; }, count_or_none(1, kMost),
-          std::string("Requests of class ") + row.classes + " that may be starting at once on one worker");
+    t.add(
+        row.key, [index](auto& s) -> auto& { return s.bound[index]; }, count_or_none(1, kMost),
+        std::string("Requests of class ") + row.classes + " that may be starting at once on one worker");
   }
   return section(std::move(t));
 }
@@ -83,8 +92,10 @@ Codec<Starting> starting() {
 Codec<Queue> queue() {
   Table<Queue> t;
   t.add("entries", &Queue::entries, count(0, kMost), "Requests that may wait");
-  t.add("priority_entries", &Queue::priority_entries, count(0, kMost), "More of them, critical and high ones only");
-  t.add("bytes", &Queue::bytes, bytes(64 * kKiB, 64 * 1024 * kMiB), "Memory for bodies of requests that wait");
+  t.add("priority_entries", &Queue::priority_entries, count(0, kMost),
+        "More of them, critical and high ones only");
+  t.add("bytes", &Queue::bytes, bytes(64 * kKiB, 64 * 1024 * kMiB),
+        "Memory for bodies of requests that wait");
   return section(std::move(t));
 }
 

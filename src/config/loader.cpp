@@ -54,7 +54,8 @@ LoadResult finish_load(const Importer& importer, const Node& tree, const std::st
 LoadResult build(const Node& tree, const std::vector<std::string>& files, const std::string& source) {
   Reader reader(files);
   Draft draft;
-  // Its verdict is in the reader; the checks of the whole run even after an error, so that all is told at once.
+  // Its verdict is in the reader; the checks of the whole run even after an error, so that all is told at
+  // once.
   static_cast<void>(root_table().read(reader, tree, draft));
   finish(draft, reader);
   if (reader.failed()) return std::unexpected(reader.take_errors());

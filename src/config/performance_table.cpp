@@ -1,6 +1,7 @@
 // The `performance:` block of ORBIT's concurrency roadmap, key by key with its effect in a sidecar.
 //
-// A key with an effect changes the section that holds it; the others are checked and told as not yet in effect.
+// A key with an effect changes the section that holds it; the others are checked and told as not yet in
+// effect.
 #include <algorithm>
 
 #include "tables.h"
@@ -28,16 +29,19 @@ void add_thread_pools(Table<Draft>& performance) {
        {"db_workers", ThreadPool::db, "starting.db: the same of classes admin, a2a and mcp together"}}};
   Table<Draft> t;
   for (const Row& row : kRows) {
-    t.input<std::uint32_t>(row.key, count(1, kMost), row.doc, [pool = row.pool](const std::uint32_t& n, Draft& d) {
-      d.config.starting.bound[static_cast<std::size_t>(pool)] = n;
-    });
+    t.input<std::uint32_t>(row.key, count(1, kMost), row.doc,
+                           [pool = row.pool](const std::uint32_t& n, Draft& d) {
+                             d.config.starting.bound[static_cast<std::size_t>(pool)] = n;
+                           });
   }
-  performance.part("thread_pools", section(std::move(t)), "ORBIT's thread pools, as bounds of starting requests");
+  performance.part("thread_pools", section(std::move(t)),
+                   "ORBIT's thread pools, as bounds of starting requests");
 }
 
 Table<Draft> aiohttp() {
   Table<Draft> t;
-  t.input<std::uint32_t>("total_connections", count(1, kMost), "upstream.idle_total: idle connections kept, an event loop",
+  t.input<std::uint32_t>("total_connections", count(1, kMost),
+                         "upstream.idle_total: idle connections kept, an event loop",
                          [](const std::uint32_t& n, Draft& d) { d.config.upstream.idle_total = n; });
   t.input<std::uint32_t>("per_host_connections", count(1, 100'000),
                          "upstream.idle_per_worker: idle connections kept, a worker and event loop",
@@ -45,11 +49,13 @@ Table<Draft> aiohttp() {
   t.later("dns_cache_ttl", duration(0s, kDay), "how long the address of a worker's name is remembered");
   t.input<Duration>("connection_timeout", duration(1ms, 10min), "clocks.connect",
                     [](const Duration& v, Draft& d) { d.config.clocks.connect = v; });
-  t.input<Duration>("read_timeout", duration(1ms, kDay), "clocks.body_silence: silence in a body that is not a stream",
+  t.input<Duration>("read_timeout", duration(1ms, kDay),
+                    "clocks.body_silence: silence in a body that is not a stream",
                     [](const Duration& v, Draft& d) { d.config.clocks.body_silence = v; });
   t.input<std::uint32_t>("retry_attempts", count(0, 10), "upper bound of `retries` of every class",
                          [](const std::uint32_t& n, Draft& d) {
-                           for (std::uint32_t& retries : d.config.retries.by_class.values) retries = std::min(retries, n);
+                           for (std::uint32_t& retries : d.config.retries.by_class.values)
+                             retries = std::min(retries, n);
                          });
   return t;
 }
@@ -59,8 +65,10 @@ Codec<Nothing> databases() {
   mongodb.later("min_pool_size", count(0, kMost), "pool of the MongoDB egress: least connections");
   mongodb.later("max_pool_size", count(1, kMost), "pool of the MongoDB egress: most connections");
   mongodb.later("max_idle_time", duration(0s, kDay), "pool of the MongoDB egress: idle time");
-  mongodb.later("wait_queue_timeout", milliseconds(kDay), "pool of the MongoDB egress: longest wait for a connection");
-  mongodb.later("server_selection_timeout", milliseconds(kDay), "pool of the MongoDB egress: longest wait for a server");
+  mongodb.later("wait_queue_timeout", milliseconds(kDay),
+                "pool of the MongoDB egress: longest wait for a connection");
+  mongodb.later("server_selection_timeout", milliseconds(kDay),
+                "pool of the MongoDB egress: longest wait for a server");
   mongodb.later("retry_writes", yes_or_no(), "MongoDB egress: retries");
   mongodb.later("retry_reads", yes_or_no(), "MongoDB egress: retries");
   Table<Nothing> redis;
@@ -134,11 +142,14 @@ void add_scaling(Table<Draft>& performance) {
 void add_performance(Table<Draft>& table) {
   Table<Draft> t;
   t.later("workers", count(1, 1024), "number of worker processes that the supervisor keeps");
-  t.input<std::uint32_t>("max_concurrent_requests", count(1, kMost), "max_concurrent_requests: ceiling of a worker's slots",
+  t.input<std::uint32_t>("max_concurrent_requests", count(1, kMost),
+                         "max_concurrent_requests: ceiling of a worker's slots",
                          [](const std::uint32_t& n, Draft& d) { d.config.max_concurrent_requests = n; });
-  t.input<Duration>("request_timeout", duration(1ms, kDay), "clocks.head and clocks.head_stream: dispatch to head",
-                    [](const Duration& v, Draft& d) { d.config.clocks.head = d.config.clocks.head_stream = v; });
-  t.input<Duration>("keep_alive_timeout", duration(0s, kDay), "client.keep_alive: idle time between two requests",
+  t.input<Duration>(
+      "request_timeout", duration(1ms, kDay), "clocks.head and clocks.head_stream: dispatch to head",
+      [](const Duration& v, Draft& d) { d.config.clocks.head = d.config.clocks.head_stream = v; });
+  t.input<Duration>("keep_alive_timeout", duration(0s, kDay),
+                    "client.keep_alive: idle time between two requests",
                     [](const Duration& v, Draft& d) { d.config.client.keep_alive = v; });
   add_thread_pools(t);
   t.part("connection_pools", connection_pools(), "Connection pools");
@@ -147,7 +158,8 @@ void add_performance(Table<Draft>& table) {
   add_monitoring(t);
   add_scaling(t);
   table.part("performance", section(std::move(t)), "The block of ORBIT's concurrency roadmap");
-  table.part("connection_pools", connection_pools(), "The same as `performance.connection_pools`, and before it");
+  table.part("connection_pools", connection_pools(),
+             "The same as `performance.connection_pools`, and before it");
 }
 
 }  // namespace perigee::config

@@ -9,18 +9,22 @@
 namespace perigee::config {
 namespace {
 
-constexpr TextRule kName{.longest = 320, .allowed = "._:[]-", .expected = "a name (letters, digits, `.` `_` `:` `-`)"};
+constexpr TextRule kName{
+    .longest = kMaxNameBytes, .allowed = "._:[]-", .expected = "a name (letters, digits, `.` `_` `:` `-`)"};
 constexpr TextRule kToken{.longest = 64, .allowed = "!#$%&'*+-.^_`|~", .expected = "a token"};
 
 std::string lower(std::string text) {
-  for (char& c : text) c = (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
+  for (char& c : text)
+    c = (c >= 'A' && c <= 'Z') ? static_cast<char>(c - 'A' + 'a') : c;
   return text;
 }
 
-// Splits `http://host:port` into what a worker needs. The message never holds the URL: it may hold a password.
+// Splits `http://host:port` into what a worker needs. The message never holds the URL: it may hold a
+// password.
 const char* read_worker_url(std::string_view text, Worker& out) {
   constexpr std::string_view kHttp = "http://";
-  if (lower(std::string(text)).starts_with("https://")) return "https:// workers need TLS, which this version does not have";
+  if (lower(std::string(text)).starts_with("https://"))
+    return "https:// workers need TLS, which this version does not have";
   if (text.find('@') != std::string_view::npos) return "a worker's URL holds no user and no password";
   if (lower(std::string(text.substr(0, kHttp.size()))) == kHttp) text.remove_prefix(kHttp.size());
   if (text.starts_with("unix:")) {
@@ -32,6 +36,7 @@ const char* read_worker_url(std::string_view text, Worker& out) {
     out.host = "localhost";
     return nullptr;
   }
+  if (text.find("://") != std::string_view::npos) return "expected a URL such as `http://127.0.0.1:3001`";
   if (text.ends_with('/')) text.remove_suffix(1);
   if (text.find_first_of("/?#") != std::string_view::npos) {
     return "a worker is an address; paths are forwarded as they come, so its URL has none";
@@ -40,7 +45,8 @@ const char* read_worker_url(std::string_view text, Worker& out) {
   const std::size_t colon = authority.rfind(':');
   const bool has_port = colon != std::string::npos && authority.find(']', colon) == std::string::npos;
   if (!has_port) authority += ":80";
-  const bool bare_port = !authority.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+  const bool bare_port =
+      !authority.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
   const auto address = bare_port ? std::nullopt : parse_address(authority);
   if (!address || authority.starts_with('*')) return "expected a URL such as `http://127.0.0.1:3001`";
   out.address = *address;
@@ -76,7 +82,8 @@ Table<Worker> worker_table() {
   const auto self = [](auto& w) -> auto& { return w; };
   Table<Worker> t;
   t.add("url", self, worker_url(), "Where it listens: `http://HOST:PORT` or `unix:/PATH`").required();
-  t.add("name", &Worker::name, text(kName), "Its name in metrics, logs and the admin API; `HOST:PORT` unless written");
+  t.add("name", &Worker::name, text(kName),
+        "Its name in metrics, logs and the admin API; `HOST:PORT` unless written");
   t.add("weight", &Worker::weight, number(0.01, 100), "Its share of the work, beside other workers");
   t.add("kind", &Worker::kind, one_of<WorkerKind>(kWorkerKindNames),
         "What it is; `unknown` = found by its first probe");
@@ -88,7 +95,8 @@ Table<Worker> worker_table() {
 }
 
 Codec<std::string> host_pattern() {
-  Codec<std::string> codec = text({.longest = 253, .allowed = ".-_*:[]", .expected = "a host name, or `*.` and a domain"});
+  Codec<std::string> codec =
+      text({.longest = 253, .allowed = ".-_*:[]", .expected = "a host name, or `*.` and a domain"});
   codec.read = [inner = codec.read](Reader& r, const Node& n, std::string& out) {
     std::string value;
     if (!inner(r, n, value)) return false;
@@ -110,9 +118,10 @@ Codec<Route> route_path() {
     const std::string expected = "a path such as `/v1/chat`, or a prefix such as `/v1/*`";
     if (!is_scalar(r, n, expected)) return false;
     const std::size_t star = n.text.find('*');
-    const bool good = n.text.starts_with('/') && n.text.size() <= 1024 &&
-                      (star == std::string::npos || star + 1 == n.text.size()) &&
-                      std::ranges::all_of(n.text, [](char c) { return c > 0x20 && c < 0x7F && c != '?' && c != '#'; });
+    const bool good =
+        n.text.starts_with('/') && n.text.size() <= 1024 &&
+        (star == std::string::npos || star + 1 == n.text.size()) &&
+        std::ranges::all_of(n.text, [](char c) { return c > 0x20 && c < 0x7F && c != '?' && c != '#'; });
     if (!good) return r.mismatch(n, expected);
     out.path_prefix = star != std::string::npos;
     out.path = n.text.substr(0, star);
@@ -126,7 +135,8 @@ Codec<std::string> method() {
   Codec<std::string> codec = text({.longest = 32, .allowed = "-", .expected = "a method"});
   codec.read = [inner = codec.read](Reader& r, const Node& n, std::string& out) {
     if (!inner(r, n, out)) return false;
-    for (char& c : out) c = (c >= 'a' && c <= 'z') ? static_cast<char>(c - 'a' + 'A') : c;
+    for (char& c : out)
+      c = (c >= 'a' && c <= 'z') ? static_cast<char>(c - 'a' + 'A') : c;
     return true;
   };
   return codec;
@@ -142,7 +152,8 @@ Codec<std::vector<HeaderMatch>> headers() {
     if (!read(r, n, values)) return false;
     for (auto& [name, value] : values) {
       const bool token = !name.empty() && std::ranges::all_of(name, [](char c) {
-        return std::isalnum(static_cast<unsigned char>(c)) != 0 || kToken.allowed.find(c) != std::string_view::npos;
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+               kToken.allowed.find(c) != std::string_view::npos;
       });
       if (!token) return r.error(n.mark, "`" + name.substr(0, 64) + "` is no header name");
       out.push_back({lower(name), value == "*" ? std::string() : value});
@@ -151,7 +162,8 @@ Codec<std::vector<HeaderMatch>> headers() {
   };
   codec.write = [](const std::vector<HeaderMatch>& matches, Show) {
     Json out = Json::object();
-    for (const HeaderMatch& m : matches) out[m.name] = m.value.empty() ? "*" : m.value;
+    for (const HeaderMatch& m : matches)
+      out[m.name] = m.value.empty() ? "*" : m.value;
     return out;
   };
   return codec;
@@ -174,7 +186,8 @@ Codec<std::string> or_any(Codec<std::string> inner) {
 Table<Admin> admin_table() {
   Table<Admin> t;
   t.add("enabled", &Admin::enabled, yes_or_no(), "Whether there is an admin port").needs_restart();
-  t.add("address", &Admin::address, address(), "Where it listens; any but loopback needs a token").needs_restart();
+  t.add("address", &Admin::address, address(), "Where it listens; any but loopback needs a token")
+      .needs_restart();
   t.add("token", &Admin::token, secret(), "Bearer token that every request to it must carry");
   return t;
 }
@@ -217,14 +230,17 @@ Codec<Route> route() {
   Table<Route> t;
   t.add("host", &Route::host, or_any(host_pattern()), "Host of the request, or `*.` and a domain");
   t.add("methods", &Route::methods, list_of(method(), 16, true), "Methods; none = any");
-  t.add("path", [](auto& x) -> auto& { return x; }, route_path(), "A whole path, or a prefix that ends in `*`")
+  t.add(
+       "path", [](auto& x) -> auto& { return x; }, route_path(), "A whole path, or a prefix that ends in `*`")
       .required();
   t.add("headers", &Route::headers, headers(), "Header fields that must be there; `*` = with any value");
-  t.add("class", &Route::request_class, optional_of(one_of<RequestClass>(kClassNames)), "Class of the request");
-  t.add("priority", &Route::priority, optional_of(one_of<Priority>(kPriorityNames)), "Priority of the request");
+  t.add("class", &Route::request_class, optional_of(one_of<RequestClass>(kClassNames)),
+        "Class of the request");
+  t.add("priority", &Route::priority, optional_of(one_of<Priority>(kPriorityNames)),
+        "Priority of the request");
   t.add("replay", &Route::replay, optional_of(one_of<Replay>(kReplayNames)),
         "How long the request may be sent again after a failed attempt");
-  t.add("pool", &Route::pool, or_any(text(kName)), "Pool that serves it").not_yet();
+  t.add("pool", &Route::pool, or_any(text(kName)), "Pool that serves it");
   return section(std::move(t));
 }
 

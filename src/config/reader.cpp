@@ -23,7 +23,8 @@ std::string describe(const Node& node) {
   }
   if (text.size() > kLongestQuote) {
     std::size_t cut = kLongestQuote;
-    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) --cut;
+    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U)
+      --cut;
     text = text.substr(0, cut) + "…";
   }
   return (node.quoted && !node.from_variable ? "the text \"" + text + "\"" : "`" + text + "`");
@@ -80,9 +81,14 @@ bool Reader::failed_in(std::string_view key) const {
 }
 
 void sort_by_place(std::vector<Diagnostic>& diagnostics) {
-  std::ranges::stable_sort(diagnostics, {}, [](const Diagnostic& d) {
-    return std::tie(d.place.file, d.place.line, d.place.column);
-  });
+  const auto before = [](const Diagnostic& a, const Diagnostic& b) {
+    return std::tie(a.place.file, a.place.line, a.place.column) <
+           std::tie(b.place.file, b.place.line, b.place.column);
+  };
+  // By insertion: there are few, and those of one place keep their order.
+  for (auto next = diagnostics.begin(); next != diagnostics.end(); ++next) {
+    std::rotate(std::upper_bound(diagnostics.begin(), next, *next, before), next, next + 1);
+  }
 }
 
 std::vector<Diagnostic> Reader::take_errors() {

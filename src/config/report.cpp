@@ -22,8 +22,12 @@ std::string row(const std::string& name, const std::string& value) {
   return "  " + name + std::string(name.size() < kColumn ? kColumn - name.size() : 1, ' ') + value + "\n";
 }
 
-std::string counted(std::uint32_t n) { return n == kUnbounded ? "none" : std::to_string(n); }
-std::string clocked(Duration d) { return d == kNoClock ? "none" : write_duration(d); }
+std::string counted(std::uint32_t n) {
+  return n == kUnbounded ? "none" : std::to_string(n);
+}
+std::string clocked(Duration d) {
+  return d == kNoClock ? "none" : write_duration(d);
+}
 
 std::string workers_text(const Config& c) {
   if (c.workers.empty()) return row("workers", "none");
@@ -33,7 +37,8 @@ std::string workers_text(const Config& c) {
     const Worker& w = c.workers[i];
     std::string line = w.address.text();
     if (w.name != line) line = w.name + " at " + line;
-    line += w.kind == WorkerKind::unknown ? ", kind found by probe" : ", kind " + std::string(to_string(w.kind));
+    line +=
+        w.kind == WorkerKind::unknown ? ", kind found by probe" : ", kind " + std::string(to_string(w.kind));
     if (w.weight != 1.0) line += ", weight " + write_number(w.weight);
     out += row(i == 0 ? "workers" : "", line);
   }
@@ -52,13 +57,14 @@ std::string slots_text(const Config& c) {
 
 std::string pace_text(const Config& c) {
   if (c.pace.start == 0) return "none";
-  return write_number(c.pace.start) + " starts a second to begin with, at most " + write_number(c.pace.ceiling);
+  return write_number(c.pace.start) + " starts a second to begin with, at most " +
+         write_number(c.pace.ceiling);
 }
 
 std::string starting_text(const Config& c) {
   std::string out;
-  for (const RequestClass k : {RequestClass::chat, RequestClass::embeddings, RequestClass::files, RequestClass::search,
-                               RequestClass::admin}) {
+  for (const RequestClass k : {RequestClass::chat, RequestClass::embeddings, RequestClass::files,
+                               RequestClass::search, RequestClass::admin}) {
     if (c.starting.of(k) == kUnbounded) continue;
     out += (out.empty() ? "" : ", ") + std::string(to_string(k)) + " " + std::to_string(c.starting.of(k));
   }
@@ -76,8 +82,9 @@ std::string limits_text(const Config& c) {
 
 std::string queue_text(const Config& c) {
   return std::to_string(c.queue.entries) + " + " + std::to_string(c.queue.priority_entries) + " entries, " +
-         write_bytes(c.queue.bytes) + "; wait: chat " + write_duration(c.queue_wait.by_class.at(RequestClass::chat)) +
-         ", files " + write_duration(c.queue_wait.by_class.at(RequestClass::files)) + ", search " +
+         write_bytes(c.queue.bytes) + "; wait: chat " +
+         write_duration(c.queue_wait.by_class.at(RequestClass::chat)) + ", files " +
+         write_duration(c.queue_wait.by_class.at(RequestClass::files)) + ", search " +
          write_duration(c.queue_wait.by_class.at(RequestClass::search));
 }
 
@@ -90,9 +97,12 @@ std::string clocks_text(const Config& c) {
 
 std::string main_settings(const Config& c) {
   std::string listen;
-  for (const Listener& l : c.listeners) listen += (listen.empty() ? "" : ", ") + l.address.text();
+  for (const Listener& l : c.listeners)
+    listen += (listen.empty() ? "" : ", ") + l.address.text();
   std::string out = row("listen", listen);
-  out += row("admin", c.admin.enabled ? c.admin.address.text() + (c.admin.token.empty() ? "" : ", with a token") : "off");
+  out +=
+      row("admin",
+          c.admin.enabled ? c.admin.address.text() + (c.admin.token.empty() ? "" : ", with a token") : "off");
   out += workers_text(c);
   out += row("picker", std::string(kPickerNames[static_cast<std::size_t>(c.balancing.picker)]));
   out += row("slots", slots_text(c));
@@ -101,7 +111,8 @@ std::string main_settings(const Config& c) {
   out += row("limits", limits_text(c));
   out += row("queue", queue_text(c));
   out += row("clocks", clocks_text(c));
-  out += row("client", "head " + write_duration(c.client.head) + ", keep-alive " + write_duration(c.client.keep_alive));
+  out += row("client",
+             "head " + write_duration(c.client.head) + ", keep-alive " + write_duration(c.client.keep_alive));
   out += row("bodies", "JSON " + write_bytes(c.bodies.json) + ", upload " + write_bytes(c.bodies.upload));
   out += row("probe", "every " + write_duration(c.probe.interval) + ", while down every " +
                           write_duration(c.probe.down_interval));
@@ -143,14 +154,16 @@ std::string format_check_report(const Loaded& loaded) {
   std::string out = c.source + ": OK\n\n" + main_settings(c);
   if (!loaded.warnings.empty()) {
     out += "\nWarnings:\n";
-    for (const Diagnostic& w : loaded.warnings) out += "  " + to_string(w) + "\n";
+    for (const Diagnostic& w : loaded.warnings)
+      out += "  " + to_string(w) + "\n";
   }
   return out + not_yet_text(c);
 }
 
 std::string format_diagnostics(std::span<const Diagnostic> diagnostics) {
   std::string out;
-  for (const Diagnostic& d : diagnostics) out += to_string(d) + "\n";
+  for (const Diagnostic& d : diagnostics)
+    out += to_string(d) + "\n";
   return out + std::to_string(diagnostics.size()) + (diagnostics.size() == 1 ? " error\n" : " errors\n");
 }
 

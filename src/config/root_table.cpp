@@ -5,29 +5,30 @@
 namespace perigee::config {
 namespace {
 
-constexpr std::uint32_t kMostWorkers = 1024;
 constexpr Duration kDay = 24h;
 
 template <typename M>
-auto in(M Config::*member) {
+auto in(M Config::* member) {
   return [member](auto& draft) -> auto& { return draft.config.*member; };
 }
 
 template <typename M>
-auto in_process(M Process::*member) {
+auto in_process(M Process::* member) {
   return [member](auto& draft) -> auto& { return draft.config.process.*member; };
 }
 
 void add_places(Table<Draft>& t) {
-  t.add("listen", in(&Config::listeners), list_of(listener(), 64, true), "Where clients come in; one address or a list")
+  t.add("listen", in(&Config::listeners), list_of(listener(), 64, true),
+        "Where clients come in; one address or a list")
       .needs_restart();
   t.add("admin", in(&Config::admin), admin(), "Where operators look in: an address, `off`, or a map");
-  t.add("workers", in(&Config::workers), list_of(worker(), kMostWorkers), "The workers: addresses, or maps");
+  t.add("workers", in(&Config::workers), list_of(worker(), kMaxWorkers), "The workers: addresses, or maps");
   Table<Draft::WrittenPool> pool;
-  pool.add("workers", &Draft::WrittenPool::workers, list_of(text({.longest = 320}), kMostWorkers), "Names of its workers");
-  t.add("pools", [](auto& d) -> auto& { return d.pools; }, map_of(section(std::move(pool)), 64),
-        "Workers that serve the same requests, by name; one pool of all workers is always there")
-      .not_yet();
+  pool.add("workers", &Draft::WrittenPool::workers, list_of(text({.longest = kMaxNameBytes}), kMaxWorkers),
+           "Names of its workers");
+  t.add(
+      "pools", [](auto& d) -> auto& { return d.pools; }, map_of(section(std::move(pool)), kMaxPools - 1),
+      "Workers that serve the same requests, by name, for `routes`; everything else goes to all workers");
 }
 
 void add_load(Table<Draft>& t) {
@@ -35,20 +36,23 @@ void add_load(Table<Draft>& t) {
   t.add("max_concurrent_requests", in(&Config::max_concurrent_requests), optional_of(count(1, 1'000'000)),
         "Hard ceiling of a worker's slots");
   t.add("provider_connections", in(&Config::provider_connections), provider_connections(),
-        "Connections an ORBIT worker opens to its model provider, which no slots may exceed: 100, or `ollama` (5)");
+        "Connections an ORBIT worker opens to its model provider, which no slots may exceed: 100, or "
+        "`ollama` (5)");
   t.add("limits", in(&Config::limits), limits(), "How much at once, in the whole sidecar");
   t.add("slots", in(&Config::slots), slots(), "How much at once on one worker");
   t.add("pace", in(&Config::pace), pace(), "How many starts a second on one ORBIT worker");
   t.add("starting", in(&Config::starting), starting(), "How many requests may be starting on one worker");
   t.add("queue", in(&Config::queue), queue(), "How many may wait");
-  t.add("queue_wait", in(&Config::queue_wait), queue_wait(), "How long they may wait: one duration, or one a class");
+  t.add("queue_wait", in(&Config::queue_wait), queue_wait(),
+        "How long they may wait: one duration, or one a class");
 }
 
 void add_behaviour(Table<Draft>& t) {
   t.add("clocks", in(&Config::clocks), clocks(), "Time-outs towards workers");
   Table<PerClass<ClassOverrides>> classes;
   add_classes(classes, [](auto& all) -> auto& { return all; }, class_overrides(), "Changes");
-  t.add("classes", in(&Config::classes), section(std::move(classes)), "What is different for one class of work");
+  t.add("classes", in(&Config::classes), section(std::move(classes)),
+        "What is different for one class of work");
   t.add("client", in(&Config::client), client(), "Time-outs towards clients");
   t.add("upstream", in(&Config::upstream), upstream(), "Kept connections to workers");
   t.add("retries", in(&Config::retries), retries(), "Further attempts after a failed one");
@@ -61,7 +65,8 @@ void add_traffic(Table<Draft>& t) {
   t.add("bodies", in(&Config::bodies), bodies(), "Bounds of bodies");
   t.add("encoded_slash", in(&Config::encoded_slash), one_of<EncodedSlash>(kEncodedSlashNames),
         "`%2F` in a path in front of workers that are not ORBIT");
-  t.add("routes", in(&Config::routes), list_of(route(), 256), "Routes of your own, asked in this order before ORBIT's");
+  t.add("routes", in(&Config::routes), list_of(route(), 256),
+        "Routes of your own, asked in this order before ORBIT's");
   t.add("trusted", in(&Config::trusted), list_of(cidr(), 256, true),
         "Peers whose X-Priority and X-Request-Deadline are believed");
   t.add("cors", in(&Config::cors), cors(), "CORS fields on our own errors: a map, or `off`");
@@ -69,13 +74,16 @@ void add_traffic(Table<Draft>& t) {
 
 void add_process(Table<Draft>& t) {
   t.add("access_log", in(&Config::access_log), access_log(), "The access log: `on`, `off`, or a map");
-  t.add("log_level", in_process(&Process::log_level), one_of<LogLevel>(kLogLevelNames), "Least severity that is logged");
-  t.add("io_threads", in_process(&Process::io_threads), count_or_auto(64), "Event loops; `auto` = 1 on up to 2 cores, else up to 4")
+  t.add("log_level", in_process(&Process::log_level), one_of<LogLevel>(kLogLevelNames),
+        "Least severity that is logged");
+  t.add("io_threads", in_process(&Process::io_threads), count_or_auto(kMaxIoThreads),
+        "Event loops; `auto` = 1 on up to 2 cores, else up to 4")
       .needs_restart();
   t.add("max_connections", in_process(&Process::max_connections), count_or_auto(10'000'000),
         "Client connections at once; `auto` = what the descriptor limit allows")
       .needs_restart();
-  t.add("shutdown_delay", in_process(&Process::shutdown_delay), duration(0s, 1h), "From SIGTERM until listeners close");
+  t.add("shutdown_delay", in_process(&Process::shutdown_delay), duration(0s, 1h),
+        "From SIGTERM until listeners close");
   t.add("shutdown_timeout", in_process(&Process::shutdown_timeout), duration(0s, kDay),
         "Then running requests have this long to finish");
   t.add("detached_max", in_process(&Process::detached_max), duration(0s, kDay),

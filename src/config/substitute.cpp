@@ -18,13 +18,14 @@ bool is_name(std::string_view name) {
 std::expected<std::string, std::string> value_of(std::string_view inside, const Environment& environment) {
   const std::size_t mark = inside.find(":-");
   const std::string_view name = inside.substr(0, mark);
-  if (!is_name(name)) return std::unexpected("`${" + std::string(inside.substr(0, 40)) + "}` names no variable");
+  if (!is_name(name))
+    return std::unexpected("`${" + std::string(inside.substr(0, 40)) + "}` names no variable");
   std::optional<std::string> value = environment ? environment(name) : std::nullopt;
   if (mark != std::string_view::npos) {
     if (!value || value->empty()) return std::string(inside.substr(mark + 2));
   } else if (!value) {
-    return std::unexpected("the variable `" + std::string(name) + "` is not set, and `${" + std::string(name) +
-                           "}` has no default (`${" + std::string(name) + ":-default}`)");
+    return std::unexpected("the variable `" + std::string(name) + "` is not set, and `${" +
+                           std::string(name) + "}` has no default (`${" + std::string(name) + ":-default}`)");
   }
   if (find_bad_text(*value) != std::string_view::npos) {
     return std::unexpected("the value of the variable `" + std::string(name) + "` is not UTF-8 text");
@@ -34,7 +35,9 @@ std::expected<std::string, std::string> value_of(std::string_view inside, const 
 
 }  // namespace
 
-bool has_variable(std::string_view text) { return text.find("${") != std::string_view::npos; }
+bool has_variable(std::string_view text) {
+  return text.find("${") != std::string_view::npos;
+}
 
 std::expected<std::string, std::string> substitute(std::string_view text, const Environment& environment) {
   std::string out;
@@ -53,7 +56,8 @@ std::expected<std::string, std::string> substitute(std::string_view text, const 
     auto value = value_of(text.substr(begin + 2, end - begin - 2), environment);
     if (!value) return value;
     out += *value;
-    if (out.size() > kMaxSubstituted) return std::unexpected("longer than 64 KiB once its variables are filled in");
+    if (out.size() > kMaxSubstituted)
+      return std::unexpected("longer than 64 KiB once its variables are filled in");
     text.remove_prefix(end + 1);
   }
   out += text;

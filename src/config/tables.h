@@ -67,9 +67,8 @@ void add_classes(Table<S>& table, Member member, const Codec<M>& codec, const st
   for (std::size_t i = 0; i < kClassCount; ++i) {
     const auto c = static_cast<RequestClass>(i);
     table.add(
-        std::string(to_string(c)),
-        [member, c](auto& s) -> auto& { return std::invoke(member, s).at(c); }, codec,
-        doc + " of class " + std::string(to_string(c)));
+        std::string(to_string(c)), [member, c](auto& s) -> auto& { return std::invoke(member, s).at(c); },
+        codec, doc + " of class " + std::string(to_string(c)));
   }
 }
 

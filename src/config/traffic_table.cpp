@@ -8,13 +8,16 @@ namespace {
 
 constexpr std::uint64_t kGiB = 1024 * kMiB;
 
-TextRule header_names() { return {.longest = 128, .allowed = "-_*", .expected = "a header name"}; }
+TextRule header_names() {
+  return {.longest = 128, .allowed = "-_*", .expected = "a header name"};
+}
 
 }  // namespace
 
 Codec<Heads> heads() {
   Table<Heads> t;
-  t.add("bytes", &Heads::bytes, bytes(kKiB, kMiB), "Largest head of a message: its first line and its fields");
+  t.add("bytes", &Heads::bytes, bytes(kKiB, kMiB),
+        "Largest head of a message: its first line and its fields");
   t.add("fields", &Heads::fields, count(8, 10'000), "Most header fields");
   t.add("target", &Heads::target, bytes(256, kMiB), "Longest request target");
   return section(std::move(t));
@@ -50,10 +53,12 @@ Codec<AccessLog> access_log() {
   const Codec<bool> on = yes_or_no();
   Table<AccessLog> t;
   t.add("enabled", &AccessLog::enabled, on, "One line of JSON a request");
-  t.add("destination", &AccessLog::destination, text({.longest = 1024, .expected = "`stdout`, `stderr` or a file's path"}),
+  t.add("destination", &AccessLog::destination,
+        text({.longest = 1024, .expected = "`stdout`, `stderr` or a file's path"}),
         "`stdout`, `stderr`, or the path of a file")
       .needs_restart();
-  t.add("block", &AccessLog::block, bytes(kKiB, 4 * kMiB), "Lines are written together once there are this many bytes …");
+  t.add("block", &AccessLog::block, bytes(kKiB, 4 * kMiB),
+        "Lines are written together once there are this many bytes …");
   t.add("flush", &AccessLog::flush, duration(10ms, 1min), "… or once this time has passed");
   Codec<AccessLog> codec = section(std::move(t));
   codec.schema = {{"anyOf", Json::array({codec.schema, on.schema})}};

@@ -18,20 +18,16 @@ struct Split {
 
 Split split_unit(std::string_view text) {
   std::size_t end = 0;
-  while (end < text.size() && ((text[end] >= '0' && text[end] <= '9') || text[end] == '.')) ++end;
+  while (end < text.size() && ((text[end] >= '0' && text[end] <= '9') || text[end] == '.'))
+    ++end;
   std::size_t unit = end;
-  while (unit < text.size() && text[unit] == ' ') ++unit;
+  while (unit < text.size() && text[unit] == ' ')
+    ++unit;
   return {text.substr(0, end), text.substr(unit)};
 }
 
-constexpr std::array<std::pair<std::string_view, Duration>, 8> kDurationUnits = {{{"d", 24h},
-                                                                                  {"h", 1h},
-                                                                                  {"m", 1min},
-                                                                                  {"min", 1min},
-                                                                                  {"s", 1s},
-                                                                                  {"ms", 1ms},
-                                                                                  {"us", 1us},
-                                                                                  {"ns", 1ns}}};
+constexpr std::array<std::pair<std::string_view, Duration>, 8> kDurationUnits = {
+    {{"d", 24h}, {"h", 1h}, {"m", 1min}, {"min", 1min}, {"s", 1s}, {"ms", 1ms}, {"us", 1us}, {"ns", 1ns}}};
 constexpr double kLongestSeconds = 3.2e8;  // ten years: far from the end of what Duration holds
 
 constexpr std::array<std::pair<std::string_view, std::uint64_t>, 9> kByteUnits = {
@@ -110,7 +106,8 @@ std::optional<std::uint64_t> read_bytes(std::string_view text) {
 std::string write_bytes(std::uint64_t bytes) {
   for (const std::string_view name : {"GiB", "MiB", "KiB"}) {
     for (const auto& [unit, size] : kByteUnits) {
-      if (unit == name && bytes != 0 && bytes % size == 0) return std::to_string(bytes / size) + std::string(unit);
+      if (unit == name && bytes != 0 && bytes % size == 0)
+        return std::to_string(bytes / size) + std::string(unit);
     }
   }
   return std::to_string(bytes) + "B";

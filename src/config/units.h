@@ -14,7 +14,8 @@ namespace perigee::config {
 std::optional<double> read_number(std::string_view text);
 std::optional<std::int64_t> read_integer(std::string_view text);
 
-// `250ms`, `2s`, `5m`, `1h`, `1d`, also `2 s`; a bare number is seconds. Nothing if negative or over 10 years.
+// `250ms`, `2s`, `5m`, `1h`, `1d`, also `2 s`; a bare number is seconds. Nothing if negative or over 10
+// years.
 std::optional<Duration> read_duration(std::string_view text);
 std::string write_duration(Duration d);
 

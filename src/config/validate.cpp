@@ -13,9 +13,13 @@
 namespace perigee::config {
 namespace {
 
-std::string item(const char* list, std::size_t i) { return std::string(list) + "[" + std::to_string(i) + "]"; }
+std::string item(const char* list, std::size_t i) {
+  return std::string(list) + "[" + std::to_string(i) + "]";
+}
 
-bool is_any(const Address& a) { return a.host == "0.0.0.0" || a.host == "::"; }
+bool is_any(const Address& a) {
+  return a.host == "0.0.0.0" || a.host == "::";
+}
 
 // Whether binding both would fail, or whether one connects to the other.
 bool clash(const Address& a, const Address& b) {
@@ -31,7 +35,8 @@ void check_listeners(const Config& config, Reader& r) {
   for (std::size_t i = 0; i < config.listeners.size(); ++i) {
     const Address& address = config.listeners[i].address;
     for (std::size_t j = 0; j < i; ++j) {
-      if (clash(address, config.listeners[j].address)) r.error_at(item("listen", i), "the same address twice");
+      if (clash(address, config.listeners[j].address))
+        r.error_at(item("listen", i), "the same address twice");
     }
     if (config.admin.enabled && clash(address, config.admin.address)) {
       r.error_at("admin", "the same address as `listen`: " + address.text());
@@ -42,7 +47,8 @@ void check_listeners(const Config& config, Reader& r) {
 void check_admin(const Config& config, Reader& r) {
   const Admin& admin = config.admin;
   if (admin.enabled && !admin.address.is_loopback() && admin.token.empty()) {
-    r.error_at("admin", "an address other than loopback needs `token` (found " + admin.address.text() + " without)");
+    r.error_at("admin",
+               "an address other than loopback needs `token` (found " + admin.address.text() + " without)");
   }
 }
 
@@ -55,6 +61,9 @@ void check_workers(const Config& config, Reader& r) {
       r.error_at(item("workers", i), "the same address twice: " + worker.address.text());
     } else if (!names.emplace(worker.name, i).second) {
       r.error_at(item("workers", i), "the same name twice: `" + worker.name + "`");
+    }
+    if (worker.name.size() > kMaxNameBytes) {
+      r.error_at(item("workers", i), "a host this long makes no name; write a `name`");
     }
     for (const Listener& listener : config.listeners) {
       const bool local = worker.address.is_loopback() || worker.address == listener.address;
@@ -75,6 +84,9 @@ std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
   }
   std::vector<Pool> pools{all};
   for (const auto& [name, written] : draft.pools) {
+    if (name.empty() || name.size() > kMaxNameBytes)
+      r.error_at("pools", "a pool's name has 1 … 128 characters");
+    if (written.workers.empty()) r.error_at("pools." + name, "a pool without workers");
     if (name == all.name) r.error_at("pools." + name, "`default` is the pool of all workers");
     Pool pool{name, {}};
     for (std::size_t i = 0; i < written.workers.size(); ++i) {
@@ -93,7 +105,8 @@ std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
 
 void check_routes(const Config& config, Reader& r) {
   std::vector<std::string_view> names;
-  for (const Pool& pool : config.pools) names.push_back(pool.name);
+  for (const Pool& pool : config.pools)
+    names.push_back(pool.name);
   for (std::size_t i = 0; i < config.routes.size(); ++i) {
     const Route& route = config.routes[i];
     if (!route.pool.empty() && std::find(names.begin(), names.end(), route.pool) == names.end()) {
@@ -123,10 +136,12 @@ void warn(const Config& config, Reader& r) {
       r.warning("trusted", cidr.text() + " lets everybody choose their priority");
     }
   }
-  if (config.queue.entries == 0) r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");
+  if (config.queue.entries == 0)
+    r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");
   const Clocks& clocks = config.clocks;
   if (clocks.total != kNoClock && clocks.total < clocks.first_event && clocks.first_event != kNoClock) {
-    r.warning("clocks.total", write_duration(clocks.total) + " for a whole answer is less than `clocks.first_event`");
+    r.warning("clocks.total",
+              write_duration(clocks.total) + " for a whole answer is less than `clocks.first_event`");
   }
   if (config.process.max_connections != 0 && config.limits.streams != kUnbounded &&
       config.limits.streams > config.process.max_connections) {

@@ -14,7 +14,9 @@ Json or_variable(Json own) {
   return {{"anyOf", Json::array({std::move(own), Json{{"$ref", "#/$defs/variable"}}})}};
 }
 
-Json pattern(const char* expression) { return {{"type", "string"}, {"pattern", expression}}; }
+Json pattern(const char* expression) {
+  return {{"type", "string"}, {"pattern", expression}};
+}
 
 constexpr const char* kDurationPattern = "^[0-9.]+ *(ns|us|ms|s|m|min|h|d)?$";
 constexpr const char* kBytesPattern = "^[0-9.]+ *(B|[kK]i?B|Mi?B|Gi?B)?$";
@@ -73,8 +75,8 @@ Codec<std::uint32_t> count_or(std::string name, std::uint32_t named, std::uint32
       std::move(schema));
 }
 
-Codec<double> real(double low, double high, std::string expected, std::optional<double> (*parse)(std::string_view),
-                   Json schema) {
+Codec<double> real(double low, double high, std::string expected,
+                   std::optional<double> (*parse)(std::string_view), Json schema) {
   return scalar<double>(
       std::move(expected),
       [=](const Node& n) -> std::optional<double> {
@@ -107,7 +109,9 @@ Json duration_schema() {
                                  Json{{"$ref", "#/$defs/variable"}}})}};
 }
 
-bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+}
 
 bool allowed(std::string_view value, const TextRule& rule) {
   if (value.size() > rule.longest || (value.empty() && !rule.may_be_empty)) return false;
@@ -120,7 +124,9 @@ bool allowed(std::string_view value, const TextRule& rule) {
 
 }  // namespace
 
-bool is_plain(const Node& n) { return !n.quoted || n.from_variable; }
+bool is_plain(const Node& n) {
+  return !n.quoted || n.from_variable;
+}
 
 bool is_scalar(Reader& r, const Node& n, const std::string& expected) {
   return n.kind == Node::Kind::scalar || r.mismatch(n, expected);
@@ -154,7 +160,9 @@ Codec<std::uint32_t> count_or_none(std::uint32_t low, std::uint32_t high) {
   return count_or("none", std::numeric_limits<std::uint32_t>::max(), low, high);
 }
 
-Codec<std::uint32_t> count_or_auto(std::uint32_t high) { return count_or("auto", 0, 1, high); }
+Codec<std::uint32_t> count_or_auto(std::uint32_t high) {
+  return count_or("auto", 0, 1, high);
+}
 
 Codec<double> number(double low, double high) {
   return real(low, high, range("a number", write_number(low), write_number(high)), read_number,
@@ -164,8 +172,8 @@ Codec<double> number(double low, double high) {
 Codec<double> share(double low, double high) {
   Json schema = {{"anyOf", Json::array({Json{{"type", "number"}, {"minimum", low}, {"maximum", high}},
                                         pattern("^[0-9.]+%$"), Json{{"$ref", "#/$defs/variable"}}})}};
-  return real(low, high, range("a share such as `0.1` or `10%`", write_number(low), write_number(high)), read_share,
-              std::move(schema));
+  return real(low, high, range("a share such as `0.1` or `10%`", write_number(low), write_number(high)),
+              read_share, std::move(schema));
 }
 
 Codec<double> percent() {
@@ -219,7 +227,8 @@ Codec<std::uint64_t> bytes(std::uint64_t low, std::uint64_t high) {
 }
 
 Codec<std::string> text(TextRule rule) {
-  std::string expected = std::string(rule.expected) + " of at most " + std::to_string(rule.longest) + " characters";
+  std::string expected =
+      std::string(rule.expected) + " of at most " + std::to_string(rule.longest) + " characters";
   Json schema = {{"type", Json::array({"string", "number", "boolean"})}, {"maxLength", rule.longest}};
   return scalar<std::string>(
       std::move(expected),
@@ -266,7 +275,8 @@ Codec<std::string> url() {
     if (show == Show::plain || begin == std::string::npos) return Json(value);
     // A query may hold a key as well.
     std::string shown = value.substr(0, value.find_first_of("?#"));
-    if (at != std::string::npos && at > begin) shown = value.substr(0, begin + 3) + "(redacted)" + shown.substr(at);
+    if (at != std::string::npos && at > begin)
+      shown = value.substr(0, begin + 3) + "(redacted)" + shown.substr(at);
     return Json(shown);
   };
   return codec;
@@ -274,7 +284,8 @@ Codec<std::string> url() {
 
 bool read_word(Reader& r, const Node& n, const std::vector<std::string>& names, std::size_t& out) {
   std::string expected = "one of";
-  for (std::size_t i = 0; i < names.size(); ++i) expected += (i == 0 ? " `" : ", `") + names[i] + "`";
+  for (std::size_t i = 0; i < names.size(); ++i)
+    expected += (i == 0 ? " `" : ", `") + names[i] + "`";
   if (!is_scalar(r, n, expected)) return false;
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (names[i] != n.text) continue;
@@ -285,7 +296,9 @@ bool read_word(Reader& r, const Node& n, const std::vector<std::string>& names, 
   return r.mismatch(n, expected, nearest_to(n.text, views));
 }
 
-Json word_schema(const std::vector<std::string>& names) { return or_variable({{"enum", names}}); }
+Json word_schema(const std::vector<std::string>& names) {
+  return or_variable({{"enum", names}});
+}
 
 Codec<std::string> word_of(std::vector<std::string> words) {
   Codec<std::string> codec;
@@ -311,7 +324,8 @@ Codec<Address> address() {
 
 Codec<Cidr> cidr() {
   return scalar<Cidr>(
-      "a network such as `10.0.0.0/8`, `127.0.0.1` or `fd00::/8`", [](const Node& n) { return parse_cidr(n.text); },
+      "a network such as `10.0.0.0/8`, `127.0.0.1` or `fd00::/8`",
+      [](const Node& n) { return parse_cidr(n.text); },
       [](const Cidr& value, Show) { return Json(value.text()); }, Json{{"type", "string"}});
 }
 

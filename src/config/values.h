@@ -19,11 +19,11 @@ Codec<std::uint32_t> count_or_none(std::uint32_t low, std::uint32_t high);
 // `zero_name` stands for 0: `auto`.
 Codec<std::uint32_t> count_or_auto(std::uint32_t high);
 Codec<double> number(double low, double high);
-Codec<double> share(double low, double high);       // 0.1 or 10%
-Codec<double> percent();                            // 70 or 70%: 0 … 100
+Codec<double> share(double low, double high);  // 0.1 or 10%
+Codec<double> percent();                       // 70 or 70%: 0 … 100
 Codec<Duration> duration(Duration low, Duration high);
 Codec<Duration> duration_or_none(Duration low, Duration high);  // kNoClock is written `none`
-Codec<Duration> milliseconds(Duration high);        // a bare number is milliseconds
+Codec<Duration> milliseconds(Duration high);                    // a bare number is milliseconds
 Codec<std::uint64_t> bytes(std::uint64_t low, std::uint64_t high);
 
 struct TextRule {

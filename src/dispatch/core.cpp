@@ -54,10 +54,21 @@ bool Core::may_start_now(const Backend& b) const {
 }
 
 Core::Free Core::free_among(BackendSet set) const {
-  Free free;
+  return {free_slots(set), free_critical(set)};
+}
+
+BackendSet Core::free_slots(BackendSet set) const {
+  BackendSet free = 0;
   for_each(set, [&](const Backend& b) {
-    if (may_start_now(b)) free.normal |= b.bit();
-    if (b.critical < policy_.critical_slots) free.critical |= b.bit();
+    if (may_start_now(b)) free |= b.bit();
+  });
+  return free;
+}
+
+BackendSet Core::free_critical(BackendSet set) const {
+  BackendSet free = 0;
+  for_each(set, [&](const Backend& b) {
+    if (b.critical < policy_.critical_slots) free |= b.bit();
   });
   return free;
 }
@@ -111,7 +122,8 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   const bool within = open && within_limits(w);
   const BackendSet use = usable(w);
   if (within) {
-    const BackendSet now_free = startable(w, use, free_among(use));
+    const Free free = w.critical_ ? Free{0, free_critical(use)} : Free{free_slots(use), 0};
+    const BackendSet now_free = startable(w, use, free);
     if (now_free != 0) {
       if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
       grant(w, now_free);
@@ -208,6 +220,11 @@ bool Core::try_retry(RequestClass c, TimePoint now) {
   }
   ++retries_denied_;
   return false;
+}
+
+void Core::free_retry() {
+  retries_.free_retry();
+  ++retried_;
 }
 
 // --- the pump -------------------------------------------------------------------------------------------------
@@ -312,16 +329,15 @@ void Core::note_wanted(BackendSet wanted) {
 // --- the life of a hold ---------------------------------------------------------------------------------------
 
 Backend& Core::choose(const Waiter& w, BackendSet set) {
-  if (std::has_single_bit(set)) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
-  std::array<balancing::Candidate, kMaxBackends> candidates;
+  if ((set & (set - 1)) == 0) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
   std::size_t n = 0;
   for_each(set, [&](const Backend& b) {
     const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;
-    candidates[n++] = {b.identity.ref.id, b.spec.weight * ramp, &b.load};
+    candidates_[n++] = {b.identity.ref.id, b.spec.weight * ramp, &b.load};
   });
   Pool& pool = *pools_[w.pool_];
   auto& picker = pool.kind == WorkerKind::http ? pool.http_picker : pool.orbit_picker;
-  return *backends_[candidates[picker->pick({candidates.data(), n}, rng_)].backend];
+  return *backends_[candidates_[picker->pick({candidates_.data(), n}, rng_)].backend];
 }
 
 void Core::grant(Waiter& w, BackendSet candidates) {
@@ -454,6 +470,9 @@ void Core::silence_may_have_ended(Backend& b, TimePoint now) {
 void Core::head(Hold& hold, TimePoint now) {
   tick(now);
   Backend& b = *hold.backend;
+  // What is left of its cost is waiting for a provider, not work of the worker.
+  const balancing::CostModel& costs = b.kind == WorkerKind::orbit ? policy_.orbit_costs : policy_.http_costs;
+  b.load.head(hold.share, costs.after_head);
   if (!hold.lag_sample || hold.sent_after_us == 0 || !policy_.steered || !b.lag.steered()) return;
   silence_may_have_ended(b, now);
   const TimePoint sent = hold.granted_at + std::chrono::microseconds(hold.sent_after_us);

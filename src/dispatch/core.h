@@ -77,6 +77,7 @@ class Core {
   // It is queued, or was decided and not taken.
   void leave(Waiter& w, Cancelled why, TimePoint now);
   [[nodiscard]] bool try_retry(RequestClass c, TimePoint now);
+  void free_retry();
   void drop_retry() { retries_.retry_ended(); }
 
   // --- tickets
@@ -136,6 +137,8 @@ class Core {
   [[nodiscard]] bool hopeless(const Waiter& w) const;
   [[nodiscard]] bool may_start_now(const Backend& b) const;
   [[nodiscard]] Free free_among(BackendSet set) const;
+  [[nodiscard]] BackendSet free_slots(BackendSet set) const;
+  [[nodiscard]] BackendSet free_critical(BackendSet set) const;
   [[nodiscard]] BackendSet startable(const Waiter& w, BackendSet usable, const Free& free);
   [[nodiscard]] bool within_limits(const Waiter& w) const {
     return w.critical_ || limits_.may_start(w.request_class, w.streamed);
@@ -207,6 +210,7 @@ class Core {
   std::array<std::uint16_t, kMaxBackends> generations_{};
   std::uint32_t next_pool_ = 0;
   IntrusiveList<admission::LaneTag> decided_;
+  std::array<balancing::Candidate, kMaxBackends> candidates_;  // scratch of choose(): too long to clear each time
 
   std::uint64_t in_flight_ = 0;  // all tickets, tunnels left out
   std::uint64_t grants_ = 0;

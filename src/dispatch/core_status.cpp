@@ -109,8 +109,11 @@ void Core::copy_status(Status& out) const {
 // From first principles: nothing below uses the sets and shortcuts of a pump.
 const char* Core::check_at_rest() {
   std::uint64_t tickets = 0;
-  for (const auto& b : backends_) {
-    if (b == nullptr) continue;
+  BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0;
+  std::array<BackendSet, kStartPoolCount> start_free{};
+  for (const auto& owned : backends_) {
+    if (owned == nullptr) continue;
+    Backend* const b = owned.get();
     tickets += b->in_flight + b->critical;
     std::uint32_t by_class = 0;
     for (const std::uint32_t n : b->by_class) by_class += n;
@@ -118,11 +121,25 @@ const char* Core::check_at_rest() {
     if (b->starting + b->streams > b->in_flight) return "more phases than tickets";
     if (b->load.in_flight() != b->in_flight + b->critical + b->tunnels) return "load and tickets differ";
     if (b->idle() && b->chats_running.load(std::memory_order_relaxed) != 0) return "a chat runs on an idle backend";
-    const bool up = !b->removed && b->health.eligible();
-    if (up != ((up_ & b->bit()) != 0)) return "stale: up";
-    if ((b->breaker.state() == balancing::Breaker::State::open) != ((shut_ & b->bit()) != 0)) return "stale: shut";
-    if (b->breaker.admits() != ((admitting_ & b->bit()) != 0)) return "stale: admitting";
+    if ((b->pinned_waiting() != 0) != ((pinned_ & b->bit()) != 0)) return "stale: pinned";
+
+    const BackendSet bit = b->bit();
+    if (b->breaker.state() == balancing::Breaker::State::open) open |= bit;
+    if (b->breaker.admits()) admitting |= bit;
+    if (b->removed) continue;
+    if (b->health.reachable()) reachable |= bit;
+    if (b->health.eligible()) up |= bit;
+    if (!b->health.probed() && !b->health.draining()) unprobed |= bit;
+    const bool lag_allows = b->lag.may_start(now_, b->in_flight) == admission::StartAnswer::yes;
+    if (lag_allows && (!b->slow_starting || b->in_flight < b->slow.limit(b->lag.slots(), now_))) slot_free |= bit;
+    if (b->critical < policy_.critical_slots) critical_free |= bit;
+    for (std::size_t p = 0; p < kStartPoolCount; ++p) {
+      if (b->starts[p].count(now_) < policy_.starting[p]) start_free[p] |= bit;
+    }
   }
+  if (up != up_) return "stale: up";
+  if (open != shut_) return "stale: shut";
+  if (admitting != admitting_) return "stale: admitting";
   if (tickets != in_flight_) return "tickets do not add up";
 
   std::uint64_t waiting = 0;
@@ -131,45 +148,34 @@ const char* Core::check_at_rest() {
     ++waiting;
     if (w.place_ != Waiter::Place::queued) wrong = "in a queue, but not queued";
     const bool pinned = w.pinned_.exists();
-    if (!w.critical_ && !pinned && pools_[w.pool_]->paused) return;
-    if (!w.critical_ && !limits_.may_start(w.request_class, w.streamed)) return;
-    bool any = false;
-    bool other = false;
-    for (int pass = 0; pass < 2; ++pass) {
-      for (const auto& b : backends_) {
-        if (b == nullptr || b->removed || !b->health.reachable()) continue;
-        if (pinned ? b->identity.ref != w.pinned_ : (pools_[w.pool_]->members & b->bit()) == 0) continue;
-        if (!pinned && (b->health.draining() || b->breaker.state() == balancing::Breaker::State::open)) continue;
-        any = true;
-        const bool left_out = (w.excluded_ & b->bit()) != 0;
-        if (pass == 0) {
-          other |= !left_out;
-          continue;
-        }
-        if (left_out && other) continue;
-        if (w.critical_) {
-          if (b->critical < policy_.critical_slots) wrong = "a critical place is free and somebody waits for it";
-          continue;
-        }
-        if (!pinned && !b->breaker.admits()) continue;
-        if (b->lag.may_start(now_, b->in_flight) != admission::StartAnswer::yes) continue;
-        if (b->slow_starting && b->in_flight >= b->slow.limit(b->lag.slots(), now_)) continue;
-        const std::size_t p = start_pool_of(w.request_class);
-        if (p < kStartPoolCount && b->starts[p].count(now_) >= policy_.starting[p]) continue;
-        wrong = "a slot is free and somebody waits for it";
-      }
+    const BackendSet pin = pinned ? BackendSet{1} << w.pinned_.id : 0;
+    const BackendSet mine = pinned ? pin & reachable : pools_[w.pool_]->members & up & ~open;
+    const BackendSet others = mine & ~w.excluded_;
+    const BackendSet use = others != 0 ? others : mine;
+    const BackendSet hope = pinned ? pin & (reachable | unprobed) : pools_[w.pool_]->members & (up | unprobed);
+    if (hope == 0) wrong = "somebody waits for nothing";
+    if (w.critical_) {
+      if ((use & critical_free) != 0) wrong = "a critical place is free and somebody waits for it";
+      return;
     }
-    if (!any && hopeless(w)) wrong = "somebody waits for nothing";
+    if (!pinned && pools_[w.pool_]->paused) return;
+    if (!limits_.may_start(w.request_class, w.streamed)) return;
+    const std::size_t p = start_pool_of(w.request_class);
+    const BackendSet starts = p < kStartPoolCount ? start_free[p] : ~BackendSet{0};
+    const BackendSet breaker = pinned ? ~BackendSet{0} : admitting;
+    if ((use & slot_free & starts & breaker) != 0) wrong = "a slot is free and somebody waits for it";
   };
   const auto all = [&](const LaneQueue& queue) {
-    for (std::size_t lane = 0; lane < kClassCount * kPriorityCount; ++lane) {
-      const auto c = static_cast<RequestClass>(lane % kClassCount);
-      const auto p = static_cast<Priority>(lane / kClassCount);
-      const Waiter* before = nullptr;
-      for (admission::Waiting* w = queue.front(c, p); w != nullptr; w = queue.next(*w)) {
-        if (before != nullptr && before->arrival >= w->arrival) wrong = "out of order in a lane";
-        before = &waiter(*w);
-        one(waiter(*w));
+    for (std::size_t c = 0; c < kClassCount && !queue.empty(); ++c) {
+      if (queue.count(static_cast<RequestClass>(c)) == 0) continue;
+      for (std::size_t p = 0; p < kPriorityCount; ++p) {
+        const Waiter* before = nullptr;
+        admission::Waiting* w = queue.front(static_cast<RequestClass>(c), static_cast<Priority>(p));
+        for (; w != nullptr; w = queue.next(*w)) {
+          if (before != nullptr && before->arrival >= w->arrival) wrong = "out of order in a lane";
+          before = &waiter(*w);
+          one(waiter(*w));
+        }
       }
     }
   };
@@ -179,7 +185,6 @@ const char* Core::check_at_rest() {
   }
   for (const auto& b : backends_) {
     if (b == nullptr) continue;
-    if ((b->pinned_waiting() != 0) != ((pinned_ & b->bit()) != 0)) return "stale: pinned";
     for (const LaneQueue* queue : {&b->pinned_plain, &b->pinned_streamed, &b->pinned_critical}) all(*queue);
   }
   if (waiting != queue_.entries()) return "waiters do not add up";

@@ -122,6 +122,10 @@ bool Dispatcher::try_retry(RequestClass c, TimePoint now) {
   return locked(nullptr, [&](Core& core) { return core.try_retry(c, now); });
 }
 
+void Dispatcher::free_retry() {
+  locked(nullptr, [](Core& core) { core.free_retry(); });
+}
+
 void Dispatcher::drop_retry() {
   locked(nullptr, [](Core& core) { core.drop_retry(); });
 }

@@ -47,7 +47,8 @@ void AnswerReader::feed_body(net::Bytes bytes) {
       state_ = State::broken;
       return;
     }
-    for (std::size_t i = 0; on_body_ && i < step.pieces; ++i) on_body_(pieces[i]);
+    for (std::size_t i = 0; on_body_ && i < step.pieces; ++i)
+      on_body_(pieces[i]);
     bytes = bytes.subspan(step.consumed);
     if (step.done()) {
       state_ = State::done;

@@ -15,7 +15,8 @@ class AnswerReader {
   using OnBody = std::function<void(std::string_view)>;
 
   // `table` is only used within calls; one may serve all readers of a thread.
-  explicit AnswerReader(http::HeaderTable& table, OnBody on_body = {}) : table_(table), on_body_(std::move(on_body)) {}
+  explicit AnswerReader(http::HeaderTable& table, OnBody on_body = {})
+      : table_(table), on_body_(std::move(on_body)) {}
 
   void feed(net::Bytes bytes);
   // The worker ended its side.

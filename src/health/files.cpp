@@ -28,19 +28,25 @@ std::optional<std::string> read_file(const std::string& path) {
 }
 
 namespace {
-bool blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+bool blank(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
 }  // namespace
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
+  while (!text.empty() && blank(text.front()))
+    text.remove_prefix(1);
+  while (!text.empty() && blank(text.back()))
+    text.remove_suffix(1);
   return text;
 }
 
 std::string_view take_word(std::string_view& text) {
-  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
+  while (!text.empty() && blank(text.front()))
+    text.remove_prefix(1);
   std::size_t end = 0;
-  while (end < text.size() && !blank(text[end])) ++end;
+  while (end < text.size() && !blank(text[end]))
+    ++end;
   const std::string_view word = text.substr(0, end);
   text.remove_prefix(end);
   return word;

@@ -61,9 +61,11 @@ std::optional<Mount> find_mount(std::string_view mountinfo, std::string_view con
     const std::string_view type = take_word(right);
     take_word(right);
     const std::string_view options = take_word(right);
-    const bool fits = controller.empty() ? type == "cgroup2" : type == "cgroup" && has_item(options, controller);
+    const bool fits =
+        controller.empty() ? type == "cgroup2" : type == "cgroup" && has_item(options, controller);
     if (!fits) continue;
-    for (int skip = 0; skip < 3; ++skip) take_word(left);
+    for (int skip = 0; skip < 3; ++skip)
+      take_word(left);
     const std::string root = unescape(take_word(left));
     return Mount{unescape(take_word(left)), root};
   }
@@ -88,11 +90,13 @@ std::optional<std::string> find_path(std::string_view cgroup, std::string_view c
 std::vector<std::string> folders(const std::string& root, const Mount& mount, std::string path) {
   const std::string base = root + (mount.folder == "/" ? "" : mount.folder);
   if (mount.root != "/") {
-    const bool below = path.starts_with(mount.root) && (path.size() == mount.root.size() || path[mount.root.size()] == '/');
+    const bool below =
+        path.starts_with(mount.root) && (path.size() == mount.root.size() || path[mount.root.size()] == '/');
     path = below ? path.substr(mount.root.size()) : "";
   }
   if (path.find("/..") != path.npos) path.clear();  // outside of what our namespace shows
-  while (!path.empty() && path.back() == '/') path.pop_back();
+  while (!path.empty() && path.back() == '/')
+    path.pop_back();
   std::vector<std::string> all;
   while (!path.empty()) {
     all.push_back(base + path);
@@ -136,7 +140,8 @@ std::optional<unsigned> count_cpu_list(std::string_view text) {
 }
 
 HostReader::HostReader(std::string root) : root_(std::move(root)) {
-  while (!root_.empty() && root_.back() == '/') root_.pop_back();
+  while (!root_.empty() && root_.back() == '/')
+    root_.pop_back();
 }
 
 HostCounters HostReader::read() const {
@@ -204,7 +209,8 @@ void HostReader::read_cpu(const Groups& groups, HostCounters& c) const {
   };
   if (!groups.cpu.empty()) {
     for (const std::string& folder : groups.cpu) {
-      bound(number_in(folder + "/cpu.cfs_quota_us"), number_in(folder + "/cpu.cfs_period_us"));  // -1: no number
+      bound(number_in(folder + "/cpu.cfs_quota_us"),
+            number_in(folder + "/cpu.cfs_period_us"));  // -1: no number
     }
     if (const auto stat = read_file(groups.cpu.front() + "/cpu.stat")) {
       c.group_periods = number_after(*stat, "nr_periods");
@@ -230,7 +236,9 @@ void HostReader::read_cpu(const Groups& groups, HostCounters& c) const {
       c.group_cpu_usec = number_after(*stat, "usage_usec");
     }
   }
-  const std::string set = !groups.cpuset.empty() ? groups.cpuset.front() : groups.unified.empty() ? "" : groups.unified.front();
+  const std::string set = !groups.cpuset.empty()   ? groups.cpuset.front()
+                          : groups.unified.empty() ? ""
+                                                   : groups.unified.front();
   for (const char* name : {"/cpuset.cpus.effective", "/cpuset.effective_cpus", "/cpuset.cpus"}) {
     const auto file = set.empty() ? std::nullopt : read_file(set + name);
     if (const auto cpus = file ? count_cpu_list(*file) : std::nullopt) {
@@ -251,8 +259,10 @@ void HostReader::read_memory(const Groups& groups, HostCounters& c) const {
   if (!groups.memory.empty()) {
     const std::string& own = groups.memory.front();
     working_set(number_in(own + "/memory.usage_in_bytes"), own + "/memory.stat", "total_inactive_file");
-    for (const std::string& folder : groups.memory) keep_least(c.group_limit_bytes, number_in(folder + "/memory.limit_in_bytes"));
-    if (const auto oom = read_file(own + "/memory.oom_control")) c.group_oom_kills = number_after(*oom, "oom_kill");
+    for (const std::string& folder : groups.memory)
+      keep_least(c.group_limit_bytes, number_in(folder + "/memory.limit_in_bytes"));
+    if (const auto oom = read_file(own + "/memory.oom_control"))
+      c.group_oom_kills = number_after(*oom, "oom_kill");
   } else if (!groups.unified.empty()) {
     const std::string& own = groups.unified.front();
     working_set(number_in(own + "/memory.current"), own + "/memory.stat", "inactive_file");
@@ -260,14 +270,16 @@ void HostReader::read_memory(const Groups& groups, HostCounters& c) const {
       keep_least(c.group_limit_bytes, number_in(folder + "/memory.max"));
       keep_least(c.group_limit_bytes, number_in(folder + "/memory.high"));
     }
-    if (const auto events = read_file(own + "/memory.events")) c.group_oom_kills = number_after(*events, "oom_kill");
+    if (const auto events = read_file(own + "/memory.events"))
+      c.group_oom_kills = number_after(*events, "oom_kill");
   }
   if (c.group_limit_bytes && *c.group_limit_bytes >= kNoBound) c.group_limit_bytes.reset();
 }
 
 void HostReader::read_pressure(const Groups& groups, HostCounters& c) const {
   const auto read = [&](const std::string& name) -> std::string {
-    auto file = groups.unified.empty() ? std::nullopt : read_file(groups.unified.front() + "/" + name + ".pressure");
+    auto file =
+        groups.unified.empty() ? std::nullopt : read_file(groups.unified.front() + "/" + name + ".pressure");
     if (!file || file->empty()) file = read_file(root_ + "/proc/pressure/" + name);
     return file.value_or("");
   };

@@ -27,8 +27,12 @@ Share tighter(Share a, Share b) {
 
 }  // namespace
 
-std::optional<double> HostLoad::cpu() const { return tighter(machine_cpu, group_cpu); }
-std::optional<double> HostLoad::memory() const { return tighter(machine_memory, group_memory); }
+std::optional<double> HostLoad::cpu() const {
+  return tighter(machine_cpu, group_cpu);
+}
+std::optional<double> HostLoad::memory() const {
+  return tighter(machine_memory, group_memory);
+}
 
 HostLoad HostStats::update(const HostCounters& now_counters, TimePoint now) {
   const HostCounters& c = now_counters;
@@ -39,7 +43,8 @@ HostLoad HostStats::update(const HostCounters& now_counters, TimePoint now) {
     load.machine_memory = 1 - free / static_cast<double>(*c.memory_total_bytes);
   }
   if (c.group_working_set_bytes && c.group_limit_bytes && *c.group_limit_bytes > 0) {
-    load.group_memory = static_cast<double>(*c.group_working_set_bytes) / static_cast<double>(*c.group_limit_bytes);
+    load.group_memory =
+        static_cast<double>(*c.group_working_set_bytes) / static_cast<double>(*c.group_limit_bytes);
   }
   if (!before_) {
     before_ = c;
@@ -49,9 +54,11 @@ HostLoad HostStats::update(const HostCounters& now_counters, TimePoint now) {
   if (now - at_ < kShortest) return load;
   const HostCounters& b = *before_;
   const double usec = to_seconds(now - at_) * 1e6;
-  load.machine_cpu = share(grown(b.machine_busy_ticks, c.machine_busy_ticks), grown(b.machine_all_ticks, c.machine_all_ticks));
+  load.machine_cpu = share(grown(b.machine_busy_ticks, c.machine_busy_ticks),
+                           grown(b.machine_all_ticks, c.machine_all_ticks));
   load.group_cpu = share(grown(b.group_cpu_usec, c.group_cpu_usec), usec * c.group_cores);
-  load.group_throttle = share(grown(b.group_throttled_periods, c.group_throttled_periods), grown(b.group_periods, c.group_periods));
+  load.group_throttle = share(grown(b.group_throttled_periods, c.group_throttled_periods),
+                              grown(b.group_periods, c.group_periods));
   load.cpu_pressure = share(grown(b.cpu_stall_usec, c.cpu_stall_usec), usec);
   load.memory_pressure = share(grown(b.memory_stall_usec, c.memory_stall_usec), usec);
   load.memory_full_pressure = share(grown(b.memory_full_stall_usec, c.memory_full_stall_usec), usec);

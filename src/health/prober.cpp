@@ -29,7 +29,8 @@ struct Prober::Watched {
   Task<void> tick();
 
   Task<std::optional<ProbeReport>> look();
-  [[nodiscard]] std::optional<ProbeReport> judge(const Error* error, const AnswerReader& reader, std::string_view body) const;
+  [[nodiscard]] std::optional<ProbeReport> judge(const Error* error, const AnswerReader& reader,
+                                                 std::string_view body) const;
   Task<bool> lag_once(net::Stream& stream, Beat& beat);
   Task<Result<WorkerMetrics>> scrape();
   Task<Result<net::StreamPtr>> connect();
@@ -137,7 +138,8 @@ Task<std::optional<ProbeReport>> Prober::Watched::look() {
     if (asked) {
       const bool guess = kind == WorkerKind::unknown && probe.kind == config::ProbeKind::tcp;
       auto answer = read_answer(**stream, reader);
-      asked = co_await coro::with_timeout(guess ? kGuessTimeout : probe.silent, coro::kTimedOut, std::move(answer));
+      asked = co_await coro::with_timeout(guess ? kGuessTimeout : probe.silent, coro::kTimedOut,
+                                          std::move(answer));
     }
     report = judge(asked ? nullptr : &asked.error(), reader, body);
   }
@@ -177,7 +179,8 @@ Task<void> Prober::Watched::watch_lag() {
     if (!slept) co_return;
     beat.made(me.executor->now());
     if (!prober.sink_.busy(target.key)) continue;
-    const bool stale = stream && (stream->ended() || stream->has_pending() || me.executor->now() - used > kKeptIdle);
+    const bool stale =
+        stream && (stream->ended() || stream->has_pending() || me.executor->now() - used > kKeptIdle);
     if (stale) stream.reset();
     if (!stream) {
       auto made = co_await connect();
@@ -248,7 +251,8 @@ Task<Result<WorkerMetrics>> Prober::Watched::scrape() {
   AnswerReader reader(table, [&metrics](std::string_view piece) { metrics.feed(piece); });
   const auto read = co_await read_answer(**stream, reader);
   if (!read) co_return std::unexpected(read.error());
-  if (!reader.done() || reader.status() != 200) co_return fail(ErrorKind::protocol, "no metrics", Side::upstream);
+  if (!reader.done() || reader.status() != 200)
+    co_return fail(ErrorKind::protocol, "no metrics", Side::upstream);
   co_return metrics.finish();
 }
 
@@ -303,7 +307,8 @@ void Prober::sweep() {
 }
 
 Task<void> Prober::stop() {
-  for (const auto& watched : watched_) watched->scope.cancel(kForgotten);
+  for (const auto& watched : watched_)
+    watched->scope.cancel(kForgotten);
   while (!watched_.empty()) {
     auto joined = coro::shielded(watched_.back()->scope.join());
     co_await joined;

@@ -81,7 +81,8 @@ void add_inodes(const std::string& path, const std::vector<std::string>& address
     if (!listens || !local.ends_with(suffix)) continue;
     const std::string_view address = local.substr(0, local.size() - 5);
     if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) continue;
-    for (int skip = 0; skip < 5; ++skip) take_word(line);
+    for (int skip = 0; skip < 5; ++skip)
+      take_word(line);
     const std::string_view inode = take_word(line);
     if (inode != "0") links.push_back("socket:[" + std::string(inode) + "]");
   }
@@ -102,13 +103,16 @@ bool holds_any(const std::string& folder, const std::vector<std::string>& links)
 }  // namespace
 
 ProcessReader::ProcessReader(std::string root) : root_(std::move(root)) {
-  while (!root_.empty() && root_.back() == '/') root_.pop_back();
+  while (!root_.empty() && root_.back() == '/')
+    root_.pop_back();
 }
 
 std::optional<ProcessCounters> ProcessReader::read(int pid) const {
   return read_folder(root_ + "/proc/" + std::to_string(pid));
 }
-std::optional<ProcessCounters> ProcessReader::read_self() const { return read_folder(root_ + "/proc/self"); }
+std::optional<ProcessCounters> ProcessReader::read_self() const {
+  return read_folder(root_ + "/proc/self");
+}
 
 std::optional<ProcessCounters> ProcessReader::read_folder(const std::string& folder) const {
   const auto stat = read_file(folder + "/stat");
@@ -118,7 +122,8 @@ std::optional<ProcessCounters> ProcessReader::read_folder(const std::string& fol
   if (name_end == stat->npos) return std::nullopt;
   std::string_view rest = std::string_view(*stat).substr(name_end + 1);
   std::array<std::string_view, 25> fields;  // numbered from 1 as in proc(5)
-  for (std::size_t f = 3; f < fields.size(); ++f) fields[f] = take_word(rest);
+  for (std::size_t f = 3; f < fields.size(); ++f)
+    fields[f] = take_word(rest);
   const auto user = to_number(fields[14]);
   const auto system = to_number(fields[15]);
   const auto start = to_number(fields[22]);
@@ -174,7 +179,8 @@ std::vector<int> ProcessReader::children(int pid) const {
   const auto file = read_file(root_ + "/proc/" + number + "/task/" + number + "/children");
   std::vector<int> all;
   std::string_view rest = file ? std::string_view(*file) : std::string_view();
-  while (const auto child = to_number(take_word(rest))) all.push_back(static_cast<int>(*child));
+  while (const auto child = to_number(take_word(rest)))
+    all.push_back(static_cast<int>(*child));
   return all;
 }
 

@@ -8,7 +8,8 @@ namespace perigee::health {
 namespace {
 
 std::optional<double> value_of(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.front() == ' ')
+    text.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   // A timestamp may follow.

@@ -33,8 +33,9 @@ Loop::~Loop() {
 }
 
 void Loop::run() {
-  stopping_ = false;
+  // A stop that came before the run counts.
   while (!stopping_) uv_run(&uv_, UV_RUN_ONCE);
+  stopping_ = false;
 }
 
 void Loop::stop() {

@@ -1,7 +1,6 @@
 // A Stream over libuv. Reading stays armed for the connection's life; writing tries first and queues what is
 // left; the object dies in its close callback and nowhere else.
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -77,12 +76,10 @@ class SocketStream final : public Stream {
   [[nodiscard]] std::size_t backlog() const override { return uv_stream_get_write_queue_size(&handle_.stream); }
 
   [[nodiscard]] bool peer_has_left() const override {
-    if (ended() || is_unix_) return ended();
     uv_os_fd_t fd = -1;
-    tcp_info info{};
-    socklen_t length = sizeof info;
-    if (uv_fileno(&handle_.any, &fd) != 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return false;
-    return info.tcpi_state != TCP_ESTABLISHED;
+    if (ended() || uv_fileno(&handle_.any, &fd) != 0) return ended();
+    pollfd asked{fd, POLLRDHUP, 0};
+    return ::poll(&asked, 1, 0) == 1;
   }
 
   void shutdown() override {

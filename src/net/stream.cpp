@@ -13,10 +13,7 @@ void Stream::received(Bytes bytes) {
   }
   if (pending_ == nullptr) pending_ = std::make_unique<std::string>();
   pending_->append(bytes.data(), bytes.size());
-  if (pending_->size() > kPendingMax && !paused_) {
-    paused_ = true;
-    pause_reading(true);
-  }
+  hold_back();
 }
 
 void Stream::received_end(const Error& error) {
@@ -47,6 +44,14 @@ void Stream::unread(Bytes rest) {
   if (rest.empty()) return;
   if (pending_ == nullptr) pending_ = std::make_unique<std::string>();
   pending_->insert(0, rest.data(), rest.size());
+  hold_back();
+}
+
+// A peer that sends more than anybody reads waits, whether its bytes are new or were given back.
+void Stream::hold_back() {
+  if (pending_->size() <= kPendingMax || paused_ || ended_) return;
+  paused_ = true;
+  pause_reading(true);
 }
 
 void Stream::watch_end(coro::CancelSource* source, Side side) {
@@ -68,7 +73,7 @@ Result<void> Stream::write(std::span<const Bytes> parts) {
 }
 
 void Stream::writable() {
-  if (drainer_ == nullptr || backlog() > kBacklogLow) return;
+  if (drainer_ == nullptr || backlog() > drainer_->low_) return;
   Drained* drainer = drainer_;
   drainer_ = nullptr;
   drainer->complete({});
@@ -102,7 +107,7 @@ bool Stream::Drained::await_ready() {
     result_ = std::unexpected(stream_.end_error_);
     return true;
   }
-  return stream_.backlog() <= kBacklogLow;
+  return stream_.backlog() <= low_;
 }
 
 void Stream::Drained::on_cancel(Wait& w, const Error& reason) {

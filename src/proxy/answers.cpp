@@ -83,6 +83,8 @@ void send(Exchange& x, const Answer& answer) {
 void cut(Exchange& x, const Error& error) {
   x.keep_alive = false;
   if (x.cut_by_reset) x.client.stream->reset_on_close();
+  // What came before the break was good and goes out, unless it is the client that does not take it.
+  x.client.linger = !x.cut_by_reset && error.side != Side::client;
   if (error.kind == ErrorKind::cancelled) {
     x.reason = Reason::cut;
   } else if (error.side == Side::client) {

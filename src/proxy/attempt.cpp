@@ -1,9 +1,10 @@
-// One attempt: the request goes out on one connection, the head of its answer comes back, and what kind of
-// answer it is decides who carries on: the relay, or a tunnel.
+// One attempt: a connection in hand or a new one, the request goes out, the head of its answer comes back.
+// What kind of answer it is decides who carries on: the relay, or a tunnel.
 #include <array>
 
 #include "inner.h"
 #include "perigee/coro/scope.h"
+#include "perigee/coro/timeout.h"
 #include "perigee/http/chunk.h"
 #include "perigee/http/forward.h"
 #include "perigee/http/upgrade.h"
@@ -37,12 +38,14 @@ void pass_interim(Exchange& x, const http::ResponseHead& head) {
   context.client_minor = x.head.version_minor;
   http::write_response_head(out, head, x.proxy.response_table, context);
   (void)x.client.stream->write(net::Bytes(out.view()));
+  out.clear();  // what is left here would go out with the next piece of somebody's stream
 }
 
 // Reads until the head of the final answer is there; it then lies in `head` and the loop's table, and
 // `bytes` is what came behind it. Both only until the next wait.
 struct FinalHead {
   http::ResponseHead head;
+  http::ResponsePlan plan;
   net::Bytes rest;
 };
 
@@ -89,13 +92,18 @@ Error broken_before_head(Exchange& x, Upstream& upstream, const Error& error) {
 http::ResponsePlan begin_answer(Exchange& x, dispatch::Ticket& ticket, const http::ResponseHead& head) {
   const TimePoint now = x.proxy.now();
   x.times.head = now;
-  if (x.streamed && !x.verdict.outside_slots) ticket.head(now);
+  // Only a chat's head comes before all work, and so shows the worker's event loop.
+  if (x.streamed && x.verdict.request_class == RequestClass::chat) ticket.head(now);
   x.outcome = outcome_of_status(head.status);
   x.status = x.worker_status = head.status;
   x.worker_request_id.assign(x.proxy.response_table.value(http::HeaderName::x_request_id));
   x.event_stream = head.event_stream;
   if (head.event_stream && !x.streamed) ticket.became_stream(now);
-  x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining;
+  // What a compressed stream says cannot be read in passing.
+  if (x.proxy.response_table.has(http::HeaderName::content_encoding)) x.dialect = http::SseDialect::generic;
+  // After an upgrade that was not granted, bytes that the client sent early belong to no protocol.
+  const bool refused_upgrade = x.head.upgrade != http::UpgradeKind::none;
+  x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining && !refused_upgrade;
 
   const http::ResponsePlan plan = http::plan_response(head, x.head, x.keep_alive);
   if (plan.close) x.keep_alive = false;
@@ -121,15 +129,19 @@ void let_go(Exchange& x) {
   x.plan.reset();
 }
 
-Task<Result<void>> switch_protocols(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
+Result<void> become_tunnel(Exchange& x, dispatch::Ticket& ticket) {
+  if (ticket.became_tunnel(x.proxy.now())) return {};
+  x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
+  return fail(ErrorKind::unavailable, "too many tunnels");
+}
+
+// The worker agreed to speak something else: the client is told, and the tunnel begins.
+Result<void> switch_protocols(Exchange& x, dispatch::Ticket& ticket, FinalHead& found) {
   if (const char* wrong = http::check_switch(x.proxy.response_table, x.upgrade_protocol); wrong != nullptr) {
     x.outcome = Outcome::protocol_error;
-    co_return fail(ErrorKind::protocol, wrong, Side::upstream, 502);
+    return fail(ErrorKind::protocol, wrong, Side::upstream, 502);
   }
-  if (!ticket.became_tunnel(x.proxy.now())) {
-    x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
-    co_return fail(ErrorKind::unavailable, "too many tunnels");
-  }
+  TRY_VOID(become_tunnel(x, ticket));
   ByteBuffer& out = x.proxy.scratch;
   out.clear();
   http::ResponseContext context;
@@ -142,57 +154,64 @@ Task<Result<void>> switch_protocols(Exchange& x, dispatch::Ticket& ticket, Upstr
   x.keep_alive = false;
   x.outcome = Outcome::success;
   const std::array<net::Bytes, 2> parts{net::Bytes(out.view()), found.rest};
-  CO_TRY_VOID(x.client.stream->write(parts));
-  let_go(x);
-  auto done = co_await tunnel(x, upstream);
-  ticket.finish(x.outcome, x.proxy.now());
-  co_return done;
+  const auto sent = x.client.stream->write(parts);
+  out.clear();  // what is left here would go out with the next piece of somebody's stream
+  if (!sent) return fail(ErrorKind::reset, "the client left", Side::client, sent.error().code);
+  found.rest = {};
+  return {};
 }
 
-Task<Result<void>> await_answer(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream) {
-  FinalHead found;
-  bool complete = false;
-  while (!complete) {
+// The final head is here: how the answer goes on. In the turn in which it was parsed.
+Result<void> begin(Exchange& x, dispatch::Ticket& ticket, FinalHead& found) {
+  if (found.head.status == 101) {
+    TRY_VOID(switch_protocols(x, ticket, found));
+  } else {
+    found.plan = begin_answer(x, ticket, found.head);
+    if (x.verdict.endless_get && x.event_stream) {
+      TRY_VOID(become_tunnel(x, ticket));
+      x.endless = true;
+    }
+  }
+  let_go(x);
+  return {};
+}
+
+// Reads until the head of the final answer has come.
+Task<Result<void>> await_head(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
+  for (;;) {
     auto got = co_await upstream.stream->read();
     if (!got) co_return std::unexpected(broken_before_head(x, upstream, got.error()));
     ticket.bytes(x.proxy.now());
     net::Bytes bytes = *got;
-    std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
+    const std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
     if (joined) {
       joined->append(bytes.data(), bytes.size());
       bytes = net::Bytes(*joined);
     }
-    auto parsed = parse_some(x, upstream, bytes, found);
-    CO_TRY_VOID(parsed);
-    complete = *parsed;
+    auto complete = parse_some(x, upstream, bytes, found);
+    CO_TRY_VOID(complete);
+    if (!*complete) continue;
+    auto begun = begin(x, ticket, found);
     // What follows a head that came in parts is read again as the body's first bytes.
-    if (complete && joined) {
+    if (joined) {
       upstream.stream->unread(found.rest);
       found.rest = {};
     }
+    co_return begun;
   }
-  if (found.head.status == 101) co_return co_await switch_protocols(x, ticket, upstream, found);
+}
 
-  const http::ResponsePlan plan = begin_answer(x, ticket, found.head);
-  const bool reusable = found.head.keep_alive && x.body_complete;
-  let_go(x);
-  if (x.verdict.endless_get && x.event_stream) {
-    if (!ticket.became_tunnel(x.proxy.now())) {
-      x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
-      co_return fail(ErrorKind::unavailable, "too many tunnels");
-    }
-    x.endless = true;
+// The clocks of an attempt, and the client's end as a reason to stop.
+void arm_clocks(Exchange& x, TimePoint granted) {
+  Client& client = x.client;
+  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
+  const Duration head = x.streamed ? clocks.head_stream : clocks.head;
+  client.deadline.set(head == config::kNoClock ? kNever : granted + head, kAnswerTimeout);
+  if (clocks.total != config::kNoClock) {
+    x.total = std::make_unique<coro::Deadline>(x.proxy.executor(), client.source);
+    x.total->set(granted + clocks.total, kTotalTimeout);
   }
-  auto done = co_await relay(x, ticket, upstream, plan, found.rest);
-  CO_TRY_VOID(done);
-  ticket.finish(x.outcome, x.proxy.now());
-  if (reusable && x.body_complete) {
-    upstream.stream->watch_end(nullptr, Side::upstream);
-    x.proxy.pool.give_back(std::move(upstream));
-  } else {
-    part_from(x.proxy, std::move(upstream.stream));
-  }
-  co_return Result<void>{};
+  if (x.body_complete) client.stream->watch_end(&client.source, Side::client);
 }
 
 }  // namespace
@@ -215,37 +234,89 @@ Result<void> send_request(Exchange& x, Upstream& upstream) {
   return upstream.stream->write(std::span<const net::Bytes>(parts).first(n));
 }
 
-Task<Result<void>> attempt(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream) {
-  Client& client = x.client;
+// Sends the request and waits for the head of its answer, on a connection in hand.
+static Task<Result<void>> ask(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
   x.outcome = upstream.reused ? Outcome::reset_reused_idle : Outcome::reset_before_head_fresh;
-  auto written = send_request(x, upstream);
+  const auto written = send_request(x, upstream);
   if (!written) {
     // The connection was dead before a byte went out.
     co_return std::unexpected(Error{ErrorKind::reset, Side::upstream, Sent::nothing, written.error().code,
                                     "the worker had closed the connection"});
   }
-  const TimePoint now = x.proxy.now();
-  x.times.sent = now;
-  ticket.sent(now);
-  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
-  const Duration head = x.streamed ? clocks.head_stream : clocks.head;
-  client.deadline.set(head == config::kNoClock ? kNever : ticket.granted_at() + head, kAnswerTimeout);
-  if (clocks.total != config::kNoClock) {
-    x.total = std::make_unique<coro::Deadline>(x.proxy.executor(), client.source);
-    x.total->set(ticket.granted_at() + clocks.total, kTotalTimeout);
+  x.times.sent = x.proxy.now();
+  ticket.sent(x.times.sent);
+  arm_clocks(x, ticket.granted_at());
+  if (!x.body_complete) {
+    // The rest of a large body goes up while the answer is awaited: a worker may answer before it has it all.
+    x.body_passing = true;
+    x.upload = std::make_unique<coro::Scope>(x.proxy.executor(), &x.client.source);
+    x.upload->spawn(pass_body(x, *upstream.stream));
   }
-  if (x.body_complete) {
-    client.stream->watch_end(&client.source, Side::client);
-    co_return co_await await_answer(x, ticket, upstream);
+  co_return co_await await_head(x, ticket, upstream, found);
+}
+
+Task<Result<Answering>> attempt(Exchange& x, dispatch::Ticket ticket) {
+  ++x.attempts;
+  x.backend = ticket.backend().ref;
+  x.times.granted = x.proxy.now();
+  x.times.sent = kNever;
+  Upstream upstream = reuse(x, ticket);
+  if (!upstream) {
+    auto connected = co_await connect(x, ticket);
+    if (!connected) {
+      give_up(x, std::move(ticket), {}, connected.error());
+      co_return std::unexpected(connected.error());
+    }
+    upstream = std::move(*connected);
   }
-  // The rest of a large body goes up while the answer is awaited: a worker may answer before it has it all.
-  x.body_passing = true;
-  coro::Scope upload(x.proxy.executor(), &client.source);
-  upload.spawn(pass_body(x, *upstream.stream));
-  auto done = co_await await_answer(x, ticket, upstream);
-  upload.cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "answered"});
-  co_await coro::shielded(upload.join());
-  co_return done;
+  x.times.connected = x.proxy.now();
+  FinalHead found;
+  const auto asked = co_await ask(x, ticket, upstream, found);
+  if (asked) {
+    Answering answering{std::move(ticket), std::move(upstream), found.plan, found.rest, found.head.keep_alive};
+    co_return answering;
+  }
+  x.client.deadline.clear();
+  if (x.upload) co_await end_upload(x);
+  give_up(x, std::move(ticket), std::move(upstream), asked.error());
+  co_return std::unexpected(asked.error());
+}
+
+// A pooled connection to a worker may die just when we write; a request whose loss nobody could repair
+// takes only one that was in use a moment ago.
+static constexpr Duration kFreshEnough = std::chrono::seconds(1);
+
+Upstream reuse(Exchange& x, const dispatch::Ticket& ticket) {
+  const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
+  Upstream upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
+  if (upstream) x.proxy.metrics().add(telemetry::Count::upstream_reuses);
+  return upstream;
+}
+
+Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
+  LoopProxy::Inner& proxy = x.proxy;
+  const KnownBackend& backend = proxy.backend(ticket.backend(), *x.plan);
+  if (backend.endpoint.length == 0) {  // granted in the moment of a reload; no fault of the worker
+    x.outcome = Outcome::our_refusal;
+    co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
+  }
+  auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout,
+                                            proxy.parts.connector.connect(backend.endpoint));
+  if (!stream) {
+    proxy.metrics().add(telemetry::Count::upstream_connect_failures);
+    Error error = stream.error();
+    if (error.side == Side::internal && error.kind != ErrorKind::cancelled) error.side = Side::upstream;
+    if (error.side == Side::upstream) error.sent = Sent::nothing;
+    x.outcome = error.kind == ErrorKind::timeout     ? Outcome::connect_timeout
+                : error.kind == ErrorKind::exhausted ? Outcome::our_refusal
+                                                     : Outcome::connect_refused;
+    co_return std::unexpected(error);
+  }
+  proxy.metrics().add(telemetry::Count::upstream_connects);
+  Upstream upstream;
+  upstream.stream = std::move(*stream);
+  upstream.backend = ticket.backend().ref;
+  co_return upstream;
 }
 
 }  // namespace perigee::proxy

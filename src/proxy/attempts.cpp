@@ -1,4 +1,4 @@
-// Attempts: a ticket, a connection, one try; and when another try is safe.
+// Attempts: a ticket and one try after the other; and when another try is safe.
 //
 // What may be sent again is the route's replay rule and never a guess: nothing after a byte of the answer
 // went to the client, nothing whose body is no longer at hand, and all within one budget.
@@ -7,19 +7,13 @@
 #include "inner.h"
 #include "perigee/balancing/backoff.h"
 #include "perigee/coro/sleep.h"
-#include "perigee/coro/timeout.h"
 #include "stages.h"
 
 namespace perigee::proxy {
 
-using balancing::Outcome;
 using coro::Task;
 
 namespace {
-
-// A pooled connection to a worker may die just when we write; a request whose loss nobody could repair
-// takes only one that was in use a moment ago.
-constexpr Duration kFreshEnough = std::chrono::seconds(1);
 
 // The wait for a ticket: a leaf like any other, with the dispatcher's waiter inside.
 class TicketWait : public coro::Wait, private coro::Timer, private dispatch::Waiter {
@@ -80,6 +74,11 @@ bool may_retry(Exchange& x, const Error& error) {
   if (!replay_allows(x, error)) return false;
   const RequestClass c = x.verdict.request_class;
   if (x.attempts > x.plan->config->retries.by_class.at(c)) return false;
+  // Of what was never sent no worker does anything twice: the budget is not asked.
+  if (error.sent == Sent::nothing) {
+    x.proxy.parts.dispatcher.free_retry();
+    return true;
+  }
   return x.proxy.parts.dispatcher.try_retry(c, x.proxy.now());
 }
 
@@ -91,42 +90,6 @@ Result<void> revive(Client& client) {
   client.stream->watch_end(&client.source, Side::client);
   if (client.source.cancelled()) return std::unexpected(client.source.reason());
   return {};
-}
-
-// The worker goes on with a request that nobody waits for any longer, where its client cannot stop it.
-bool worker_runs_on(const Exchange& x, const Error& error) {
-  const bool nobody_waits = error.side == Side::client || error.kind == ErrorKind::timeout;
-  return nobody_waits && x.orbit && !x.streamed && !x.event_stream && !x.tunnelled && x.body_complete &&
-         x.times.sent != kNever && error.kind != ErrorKind::protocol;
-}
-
-void settle(Exchange& x, dispatch::Ticket ticket, Upstream upstream, const Error& error) {
-  if (error.side == Side::client) x.outcome = Outcome::client_gone;
-  if (error.kind == ErrorKind::cancelled || error.kind == ErrorKind::unavailable) x.outcome = Outcome::our_refusal;
-  if (upstream && ticket && worker_runs_on(x, error)) {
-    detach(x, std::move(ticket), std::move(upstream));
-    return;
-  }
-  if (upstream) part_from(x.proxy, std::move(upstream.stream));
-  if (ticket) ticket.finish(x.outcome, x.proxy.now());
-}
-
-Task<Result<void>> one_attempt(Exchange& x, dispatch::Ticket ticket) {
-  ++x.attempts;
-  x.backend = ticket.backend().ref;
-  x.times.granted = x.proxy.now();
-  x.times.sent = kNever;
-  auto connected = co_await connect(x, ticket);
-  if (!connected) {
-    settle(x, std::move(ticket), {}, connected.error());
-    co_return std::unexpected(connected.error());
-  }
-  Upstream upstream = std::move(*connected);
-  x.times.connected = x.proxy.now();
-  auto done = co_await attempt(x, ticket, upstream);
-  x.client.deadline.clear();
-  if (!done) settle(x, std::move(ticket), std::move(upstream), done.error());
-  co_return done;
 }
 
 }  // namespace
@@ -162,44 +125,15 @@ Task<Result<dispatch::Ticket>> wait_for_ticket(Exchange& x, dispatch::Ask ask) {
   co_return ticket;
 }
 
-Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
-  LoopProxy::Inner& proxy = x.proxy;
-  const KnownBackend& backend = proxy.backend(ticket.backend(), *x.plan);
-  const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
-  const dispatch::BackendRef ref = ticket.backend().ref;
-  Upstream upstream = proxy.pool.take(ref, careful ? kFreshEnough : Duration::max());
-  if (upstream) {
-    proxy.metrics().add(telemetry::Count::upstream_reuses);
-    co_return upstream;
-  }
-  auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout,
-                                            proxy.parts.connector.connect(backend.endpoint));
-  if (!stream) {
-    proxy.metrics().add(telemetry::Count::upstream_connect_failures);
-    Error error = stream.error();
-    if (error.side == Side::internal && error.kind != ErrorKind::cancelled) error.side = Side::upstream;
-    if (error.side == Side::upstream) error.sent = Sent::nothing;
-    x.outcome = error.kind == ErrorKind::timeout     ? Outcome::connect_timeout
-                : error.kind == ErrorKind::exhausted ? Outcome::our_refusal
-                                                     : Outcome::connect_refused;
-    co_return std::unexpected(error);
-  }
-  proxy.metrics().add(telemetry::Count::upstream_connects);
-  upstream.stream = std::move(*stream);
-  upstream.backend = ref;
-  co_return upstream;
-}
-
-Task<Result<void>> forward_with_retries(Exchange& x) {
+Task<Result<Answering>> obtain_answer(Exchange& x) {
   dispatch::Ask ask = ask_of(x);
   for (;;) {
     auto ticket = co_await wait_for_ticket(x, ask);
     CO_TRY_VOID(ticket);
-    auto outcome = co_await one_attempt(x, std::move(*ticket));
-    if (outcome) co_return outcome;
-    if (!may_retry(x, outcome.error())) co_return outcome;
+    auto answering = co_await attempt(x, std::move(*ticket));
+    if (answering || !may_retry(x, answering.error())) co_return answering;
     auto revived = revive(x.client);
-    if (revived && outcome.error().sent != Sent::nothing) {
+    if (revived && answering.error().sent != Sent::nothing) {
       const Duration pause = balancing::backoff(x.attempts - 1U, {}, x.proxy.rng);
       revived = co_await coro::sleep_until(x.proxy.now() + pause);
     }

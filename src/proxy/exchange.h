@@ -14,6 +14,7 @@
 #include "perigee/base/byte_buffer.h"
 #include "perigee/coro/cancel.h"
 #include "perigee/coro/deadline.h"
+#include "perigee/coro/scope.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "perigee/http/error_body.h"
 #include "perigee/http/parser.h"
@@ -31,6 +32,7 @@ struct ConnectionTag;
 struct Client : ListNode<ConnectionTag> {
   Client(LoopProxy::Inner& proxy, net::StreamPtr stream, const net::Peer& peer);
   ~Client();
+  void set_idle(bool now_idle);
 
   LoopProxy::Inner& proxy;
   net::StreamPtr stream;
@@ -41,7 +43,7 @@ struct Client : ListNode<ConnectionTag> {
   coro::ChildCancelSource source;
   coro::Deadline deadline;
   TimePoint idle_since;
-  bool idle = true;      // waiting for a first byte
+  bool idle = false;     // waiting for a first byte
   bool first = true;     // no request has come yet
   bool draining = false; // ends with its next answer
   bool linger = false;   // the client may still be sending: read on for a while before closing
@@ -102,6 +104,7 @@ struct Exchange {
   Duration first_event_limit{};
   std::uint64_t stream_id = 0;  // hash of the worker's request id, for stops
   balancing::Outcome outcome = balancing::Outcome::success;  // how the running attempt stands with its worker
+  std::unique_ptr<coro::Scope> upload;    // the rest of a large body, on its way
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
 
   // --- for the log

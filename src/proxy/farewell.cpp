@@ -26,8 +26,10 @@ Task<Result<void>> read_to_end(net::Stream& stream) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> backlog_below(net::Stream& stream, std::size_t bytes) { co_return co_await stream.drained(bytes); }
+
 Task<void> say_farewell(net::StreamPtr stream) {
-  (void)co_await coro::with_timeout(kWorkerFarewell, coro::kTimedOut, read_to_end(*stream));
+  co_await coro::with_timeout(kWorkerFarewell, coro::kTimedOut, read_to_end(*stream));
 }
 
 // Where an answer stands whose client has gone.
@@ -41,8 +43,10 @@ struct Detached {
 Task<Result<bool>> discard_answer(LoopProxy::Inner& proxy, dispatch::Ticket& ticket, Upstream& upstream, Detached state) {
   std::array<std::string_view, 32> pieces;
   http::ResponseHead head;
-  bool reusable = true;
+  bool reusable = !state.head_seen;  // what a head said that was passed on is no longer known
   for (;;) {
+    // The client may have left in the moment in which the last of the answer was written for it.
+    if (state.head_seen && upstream.parser.body().done()) co_return reusable;
     auto got = co_await upstream.stream->read();
     CO_TRY(net::Bytes bytes, std::move(got));
     ticket.bytes(proxy.now());
@@ -88,7 +92,41 @@ Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, Upstre
   }
 }
 
+// The worker goes on with a request that nobody waits for any longer, where its client cannot stop it.
+bool worker_runs_on(const Exchange& x, const Error& error) {
+  const bool nobody_waits = error.side == Side::client || error.kind == ErrorKind::timeout;
+  return nobody_waits && x.orbit && !x.streamed && !x.event_stream && !x.tunnelled && x.body_complete &&
+         x.times.sent != kNever && error.kind != ErrorKind::protocol;
+}
+
 }  // namespace
+
+void conclude(Exchange& x, Answering answering) {
+  answering.ticket.finish(x.outcome, x.proxy.now());
+  if (answering.reusable && x.body_complete && answering.upstream) {
+    answering.upstream.stream->watch_end(nullptr, Side::upstream);
+    x.proxy.pool.give_back(std::move(answering.upstream));
+  } else {
+    part_from(x.proxy, std::move(answering.upstream.stream));
+  }
+}
+
+void give_up(Exchange& x, dispatch::Ticket ticket, Upstream upstream, const Error& error) {
+  if (error.side == Side::client) x.outcome = balancing::Outcome::client_gone;
+  if (error.kind == ErrorKind::cancelled || error.kind == ErrorKind::unavailable) x.outcome = balancing::Outcome::our_refusal;
+  if (upstream && ticket && worker_runs_on(x, error)) {
+    detach(x, std::move(ticket), std::move(upstream));
+    return;
+  }
+  if (upstream) part_from(x.proxy, std::move(upstream.stream));
+  if (ticket) ticket.finish(x.outcome, x.proxy.now());
+}
+
+Task<void> end_upload(Exchange& x) {
+  x.upload->cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "nobody reads it any longer"});
+  co_await coro::shielded(x.upload->join());
+  x.upload.reset();
+}
 
 void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream) {
   if (stream == nullptr || stream->ended() || proxy.scope.source().cancelled()) return;
@@ -109,9 +147,19 @@ void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream) {
 }
 
 Task<void> linger(Client& client) {
-  if (client.stream->ended()) co_return;
-  client.stream->shutdown();
-  (void)co_await coro::with_timeout(kClientFarewell, coro::kTimedOut, read_to_end(*client.stream));
+  net::Stream& stream = *client.stream;
+  stream.shutdown();
+  if (stream.backlog() > 0) {
+    co_await coro::with_timeout(client.proxy.plan->config->client.stalled, kClientStalled, backlog_below(stream, 0));
+  }
+  if (stream.ended()) co_return;
+  co_await coro::with_timeout(kClientFarewell, coro::kTimedOut, read_to_end(stream));
+}
+
+Task<bool> let_client_read(Client& client) {
+  const Duration limit = client.proxy.plan->config->client.stalled;
+  const auto read = co_await coro::with_timeout(limit, kClientStalled, backlog_below(*client.stream, net::kBacklogLow));
+  co_return read.has_value();
 }
 
 }  // namespace perigee::proxy

@@ -57,9 +57,14 @@ const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& i
   known.generation = identity.ref.generation;
   known.name = identity.name;
   known.endpoint = {};
-  const auto& workers = from.config->workers;
-  for (std::size_t i = 0; i < workers.size() && i < from.endpoints.size(); ++i) {
-    if (workers[i].name == identity.name) known.endpoint = from.endpoints[i];
+  // Who waited through a reload may get a worker that its own plan does not have, and the other way round.
+  for (const Plan* p : {plan.get(), &from}) {
+    const auto& workers = p->config->workers;
+    for (std::size_t i = 0; i < workers.size() && i < p->endpoints.size(); ++i) {
+      if (workers[i].name != identity.name || workers[i].address.text() != identity.address) continue;
+      known.endpoint = p->endpoints[i];
+      return known;
+    }
   }
   return known;
 }
@@ -73,8 +78,19 @@ Client::Client(LoopProxy::Inner& p, net::StreamPtr s, const net::Peer& from)
 }
 
 Client::~Client() {
+  set_idle(false);
   --proxy.connections;
   proxy.metrics().add(telemetry::Count::connections_closed);
+}
+
+void Client::set_idle(bool now_idle) {
+  if (now_idle == idle) return;
+  idle = now_idle;
+  if (now_idle) {
+    ++proxy.idle_clients;
+  } else {
+    --proxy.idle_clients;
+  }
 }
 
 Exchange::Exchange(Client& c) : client(c), proxy(c.proxy), plan(c.proxy.plan) {
@@ -120,10 +136,7 @@ coro::Task<void> LoopProxy::join() { return inner_->scope.join(); }
 
 std::size_t LoopProxy::connections() const { return inner_->connections; }
 std::size_t LoopProxy::exchanges() const {
-  // A connection that waits for its next request holds an Exchange that has not begun.
-  std::size_t idle = 0;
-  for (const auto* c = inner_->clients.front<Client>(); c != nullptr; c = inner_->clients.next_of<Client>(*c)) idle += c->idle ? 1U : 0U;
-  return inner_->exchanges - std::min(inner_->exchanges, idle);
+  return inner_->exchanges - std::min(inner_->exchanges, inner_->idle_clients);
 }
 
 void LoopProxy::tick() {

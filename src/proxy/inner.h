@@ -36,7 +36,8 @@ struct LoopProxy::Inner {
   std::array<KnownBackend, dispatch::kMaxBackends> backends;
   IntrusiveList<ConnectionTag> clients;
   std::size_t connections = 0;
-  std::size_t exchanges = 0;
+  std::size_t exchanges = 0;     // Exchange objects and detached answers …
+  std::size_t idle_clients = 0;  // … of which these wait for a first byte
   bool draining = false;
 
   // Used within one turn, never across a wait.
@@ -59,7 +60,7 @@ struct LoopProxy::Inner {
   // 24 characters: a random prefix of this start and loop, and a counter.
   [[nodiscard]] std::string new_request_id();
 
-  // The worker a ticket is for, with its address.
+  // The worker a ticket is for, with its address (its length is 0 where neither the current plan nor `plan` has it).
   [[nodiscard]] const KnownBackend& backend(const dispatch::BackendIdentity& identity, const Plan& plan);
 
  private:

@@ -54,14 +54,21 @@ TimePoint body_due(const Exchange& x, TimePoint began, std::uint64_t received) {
   return began + std::max(clock.body_grace, at_rate);
 }
 
+// A read of ours that failed for a reason of the connection failed on the client's side.
+Error by_client(Error error) {
+  if (error.side == Side::internal && error.kind != ErrorKind::cancelled) error.side = Side::client;
+  return error;
+}
+
 }  // namespace
 
 // The first byte of a request came: from here on the exchange exists and its head has its own clock.
 static void begin(Exchange& x, std::size_t bytes) {
   Client& client = x.client;
   x.times.begun = x.proxy.now();
+  x.plan = x.proxy.plan;  // not the one from before the wait
   x.client_in_before = client.stream->bytes_in() - bytes;
-  client.idle = false;
+  client.set_idle(false);
   const Duration head = x.plan->config->client.head;
   // A new connection that says nothing is as slow as one that sends half a head.
   if (!client.first) client.deadline.set_after(head, kHeadTooSlow);
@@ -69,7 +76,7 @@ static void begin(Exchange& x, std::size_t bytes) {
 
 static void wait_for_first_byte(Exchange& x) {
   Client& client = x.client;
-  client.idle = true;
+  client.set_idle(true);
   client.idle_since = x.proxy.now();
   const config::Client& clock = x.plan->config->client;
   if (client.first) {
@@ -83,15 +90,17 @@ static void wait_for_first_byte(Exchange& x) {
 Task<Result<void>> take_request(Exchange& x) {
   Client& client = x.client;
   wait_for_first_byte(x);
-  const http::HeadLimits limits{x.plan->config->heads.bytes, x.plan->config->heads.target, x.plan->config->heads.fields};
   for (;;) {
     auto got = co_await client.stream->read();
-    CO_TRY(net::Bytes bytes, std::move(got));
+    if (!got) co_return std::unexpected(by_client(got.error()));
+    net::Bytes bytes = *got;
     if (client.idle) begin(x, bytes.size());
     if (client.partial_head) {
       client.partial_head->append(bytes.data(), bytes.size());
       bytes = net::Bytes(*client.partial_head);
     }
+    const config::Heads& heads = x.plan->config->heads;
+    const http::HeadLimits limits{heads.bytes, heads.target, heads.fields};
     const http::HeadResult parsed = client.parser.parse_head(bytes, limits, x.head, x.proxy.request_table);
     if (parsed.refused()) {
       co_return fail(ErrorKind::protocol, parsed.reason, Side::client, parsed.http_status);
@@ -125,11 +134,7 @@ Task<Result<void>> take_body(Exchange& x) {
   while (!x.body_complete && x.out.size() - x.out_head_bytes < kPrefixMax) {
     client.deadline.set(body_due(x, began, x.out.size() - x.out_head_bytes), kBodyTooSlow);
     auto got = co_await client.stream->read();
-    if (!got) {
-      Error error = got.error();
-      if (error.side == Side::internal) error.side = Side::client;
-      co_return std::unexpected(error);
-    }
+    if (!got) co_return std::unexpected(by_client(got.error()));
     CO_TRY_VOID(keep_body(x, *got));
   }
   client.deadline.clear();
@@ -148,9 +153,8 @@ Task<void> pass_body(Exchange& x, net::Stream& upstream) {
     slow.set(body_due(x, began, passed), kBodyTooSlow);
     auto got = co_await client.stream->read();
     if (!got) {
-      Error error = got.error();
-      if (error.side == Side::internal) error.side = Side::client;
-      if (!client.source.cancelled()) client.source.cancel(error);
+      // Asked to stop (the answer is complete), or the client left.
+      if (got.error().kind != ErrorKind::cancelled) client.source.cancel(by_client(got.error()));
       co_return;
     }
     net::Bytes bytes = *got;

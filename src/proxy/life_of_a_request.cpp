@@ -13,8 +13,12 @@ using coro::Task;
 
 namespace {
 
-// classify → guard → (body) → wait for a ticket → connect or reuse → send → relay. The first stage that
-// fails ends the walk.
+Task<Result<void>> deliver(Exchange& x, Answering& answering) {
+  return x.tunnelled ? tunnel(x, answering) : relay(x, answering);
+}
+
+// classify → guard → (body) → wait for a ticket → connect or reuse → send → head → deliver. The first stage
+// that fails ends the walk.
 Task<Result<void>> answer(Exchange& x) {
   auto body = co_await take_body(x);
   CO_TRY_VOID(body);
@@ -22,8 +26,19 @@ Task<Result<void>> answer(Exchange& x) {
   look_into_body(x);
 
   if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
-  // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the relay.
-  co_return co_await forward_with_retries(x);
+  // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the head of an
+  // answer. What the attempts needed is gone while the answer is delivered: a stream may take minutes.
+  auto answering = co_await obtain_answer(x);
+  CO_TRY_VOID(answering);
+  auto delivered = co_await deliver(x, *answering);
+  x.client.deadline.clear();
+  if (x.upload) co_await end_upload(x);
+  if (delivered) {
+    conclude(x, std::move(*answering));
+  } else {
+    give_up(x, std::move(answering->ticket), std::move(answering->upstream), delivered.error());
+  }
+  co_return delivered;
 }
 
 // One request. True when the connection may carry another.
@@ -37,7 +52,11 @@ Task<bool> serve_request(Client& client) {
     co_return x.keep_alive;
   }
   auto outcome = co_await coro::under(client.source, answer(x));
-  if (!outcome) answer_error(x, outcome.error());
+  if (outcome) {
+    client.linger = !x.keep_alive;
+  } else {
+    answer_error(x, outcome.error());
+  }
   account(x);
   co_return x.keep_alive;
 }
@@ -50,6 +69,7 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
     client.source.reset();
     more = co_await serve_request(client);
     if (proxy.scope.source().cancelled()) break;
+    if (more && client.stream->backlog() > net::kBacklogHigh) more = co_await let_client_read(client);
   }
   client.deadline.clear();
   if (client.linger) co_await linger(client);
@@ -58,6 +78,7 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
 }  // namespace
 
 void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer) {
+  if (inner_->scope.source().cancelled()) return;  // accepted before the cut, handed over after it
   inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer));
 }
 

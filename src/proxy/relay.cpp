@@ -116,12 +116,12 @@ Result<bool> pass_on(Upstream& upstream, net::Bytes& bytes, Watcher& watcher, An
   std::array<std::string_view, kPieces> pieces;
   for (;;) {
     const http::BodyStep step = upstream.parser.feed_body(bytes, pieces);
+    bytes = bytes.subspan(step.consumed);
     for (std::size_t i = 0; i < step.pieces; ++i) {
       watcher.see(pieces[i]);
       TRY_VOID(writer.add(pieces[i]));
     }
     if (step.refused()) return fail(ErrorKind::protocol, step.reason, Side::upstream, 502);
-    bytes = bytes.subspan(step.consumed);
     if (step.done()) return true;
     if (bytes.empty()) return false;
   }
@@ -169,59 +169,66 @@ Error from_upstream(const Error& error) {
   return Error{ErrorKind::reset, Side::upstream, Sent::maybe, error.code, "the worker broke off its answer"};
 }
 
-Task<Result<void>> pass_all(Exchange& x, Upstream& upstream, Watcher& watcher, AnswerWriter& writer, net::Bytes bytes) {
-  bool eof = false;
-  for (;;) {
-    auto done = pass_on(upstream, bytes, watcher, writer);
-    // What came before a fault was good and goes out.
-    if (done && (*done || eof)) break;
-    CO_TRY_VOID(writer.flush());
-    CO_TRY_VOID(done);
-    arm_silence(x);
-    if (x.client.stream->backlog() > net::kBacklogHigh) {
-      auto caught_up = co_await let_client_catch_up(x);
-      CO_TRY_VOID(caught_up);
-      arm_silence(x);
-    }
-    auto got = co_await upstream.stream->read();
-    if (got) {
-      bytes = *got;
-      continue;
-    }
-    const bool ended = got.error().kind == ErrorKind::eof && got.error().side == Side::internal;
-    if (!ended || upstream.parser.finish() != http::ResponseEnd::complete) {
-      co_return std::unexpected(from_upstream(got.error()));
-    }
-    bytes = {};
-    break;
+// A worker that closed: the end of an answer that ends so, or a break.
+Result<void> worker_ended(Upstream& upstream, const Error& error) {
+  const bool in_order = error.kind == ErrorKind::eof && error.side == Side::internal;
+  if (in_order && upstream.parser.finish() == http::ResponseEnd::complete) return {};
+  return std::unexpected(from_upstream(error));
+}
+
+void count(Exchange& x, bool begun) {
+  if (!x.event_stream && !x.endless) return;
+  using telemetry::Count;
+  if (x.endless) {
+    x.proxy.metrics().add(begun ? Count::tunnels_begun : Count::tunnels_ended);
+  } else {
+    x.proxy.metrics().add(begun ? Count::streams_begun : Count::streams_ended);
   }
-  // Bytes behind the answer belong to nobody.
-  upstream.stream->unread(bytes);
-  watcher.ended_in_order();
-  writer.end();
-  co_return writer.flush();
 }
 
 }  // namespace
 
-Task<Result<void>> relay(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, const http::ResponsePlan& plan,
-                         net::Bytes bytes) {
-  const bool chunked = plan.framing == http::Framing::chunked;
-  auto& metrics = x.proxy.metrics();
-  const auto begun = x.endless ? telemetry::Count::tunnels_begun : telemetry::Count::streams_begun;
-  const auto ended = x.endless ? telemetry::Count::tunnels_ended : telemetry::Count::streams_ended;
-  const bool counted = x.event_stream || x.endless;
-  if (counted) metrics.add(begun);
-
-  Watcher watcher(x, ticket);
+Task<Result<void>> relay(Exchange& x, Answering& answering) {
+  count(x, true);
+  Upstream& upstream = answering.upstream;
+  const bool chunked = answering.plan.framing == http::Framing::chunked;
+  net::Bytes bytes = answering.bytes;
+  Watcher watcher(x, answering.ticket);
   AnswerWriter writer(x, chunked);
-  auto done = co_await pass_all(x, upstream, watcher, writer, bytes);
-  if (!done) {
-    watcher.broken();
-    if (done.error().side == Side::upstream) say_why(x, watcher, chunked);
+  Result<void> outcome;
+  bool ended = false;
+  while (outcome && !ended) {
+    const auto done = pass_on(upstream, bytes, watcher, writer);
+    ended = done && *done;
+    if (ended) break;
+    // What came before a fault was good and goes out.
+    outcome = writer.flush();
+    if (outcome && !done) outcome = std::unexpected(done.error());
+    if (!outcome) break;
+    arm_silence(x);
+    if (x.client.stream->backlog() > net::kBacklogHigh) {
+      outcome = co_await let_client_catch_up(x);
+      if (!outcome) break;
+      arm_silence(x);
+    }
+    const auto got = co_await upstream.stream->read();
+    bytes = got ? *got : net::Bytes();
+    if (!got) {
+      outcome = worker_ended(upstream, got.error());
+      ended = true;
+    }
   }
-  if (counted) metrics.add(ended);
-  co_return done;
+  upstream.stream->unread(bytes);  // behind the answer, or where a client left that nobody else reads on for
+  if (outcome) {
+    watcher.ended_in_order();
+    writer.end();
+    outcome = writer.flush();
+  } else {
+    watcher.broken();
+    if (outcome.error().side == Side::upstream) say_why(x, watcher, chunked);
+  }
+  count(x, false);
+  co_return outcome;
 }
 
 }  // namespace perigee::proxy

@@ -99,9 +99,8 @@ Result<void> route(Exchange& x) {
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
   x.method.assign(x.head.method_text);
   x.keep_alive = x.head.keep_alive && !x.client.draining;
-  x.request_id = http::valid_request_id(table.value(HeaderName::x_request_id))
-                     ? std::string(table.value(HeaderName::x_request_id))
-                     : x.proxy.new_request_id();
+  x.request_id = http::request_id_for(table, {});
+  if (x.request_id.empty()) x.request_id = x.proxy.new_request_id();
   const std::string_view origin = table.value(HeaderName::origin);
   if (!origin.empty()) x.cors = cors_lines(config.cors, origin);
 

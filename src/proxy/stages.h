@@ -26,27 +26,37 @@ void forward_head(Exchange& x);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);
 
-// --- attempts.cpp: tickets, connections, retries.
-coro::Task<Result<void>> forward_with_retries(Exchange& x);
+// An answer whose head has come, and what delivers the rest of it. The head itself lies ready in the loop's
+// scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
+struct Answering {
+  dispatch::Ticket ticket;
+  Upstream upstream;
+  http::ResponsePlan plan;
+  net::Bytes bytes;
+  bool reusable = false;  // the worker keeps its connection open
+};
+
+// --- attempts.cpp: tickets, retries. Ends with the head of an answer, or with the last attempt's error.
+coro::Task<Result<Answering>> obtain_answer(Exchange& x);
 // One ticket; an error of kind `unavailable` leaves the refusal in x.refusal.
 coro::Task<Result<dispatch::Ticket>> wait_for_ticket(Exchange& x, dispatch::Ask ask);
 dispatch::Ask ask_of(const Exchange& x);
-// A pooled or a fresh connection to the ticket's worker.
-coro::Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket);
 
-// --- attempt.cpp: one request on one connection: send, wait for the head, answer.
-coro::Task<Result<void>> attempt(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream);
+// --- attempt.cpp: one request on one connection: connect or reuse, send, wait for the head of the answer.
+coro::Task<Result<Answering>> attempt(Exchange& x, dispatch::Ticket ticket);
+// An idle connection to the ticket's worker that this request may use, or nothing.
+Upstream reuse(Exchange& x, const dispatch::Ticket& ticket);
+coro::Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket);
 // Writes the head in `x.out` and the part of the body behind it.
 Result<void> send_request(Exchange& x, Upstream& upstream);
 // Sends what follows the first part of the body. Ends in an error only by cancelling the exchange.
 coro::Task<void> pass_body(Exchange& x, net::Stream& upstream);
 
-// --- relay.cpp: the body of an answer, as it arrives. `bytes`: what came behind the head.
-coro::Task<Result<void>> relay(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream,
-                               const http::ResponsePlan& plan, net::Bytes bytes);
+// --- relay.cpp: the body of an answer, as it arrives.
+coro::Task<Result<void>> relay(Exchange& x, Answering& answering);
 
 // --- tunnel.cpp: after a 101, bytes both ways until both sides have ended.
-coro::Task<Result<void>> tunnel(Exchange& x, Upstream& upstream);
+coro::Task<Result<void>> tunnel(Exchange& x, Answering& answering);
 
 // --- stop_everywhere.cpp: POST /v1/chat/stop, asked of every worker.
 coro::Task<Result<void>> stop_everywhere(Exchange& x);
@@ -54,10 +64,17 @@ coro::Task<Result<void>> stop_everywhere(Exchange& x);
 // --- farewell.cpp: how connections end.
 // Lets a worker's connection go with FIN, reading what it still sends for a while (never an RST).
 void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream);
+// Ends an attempt: its ticket, its connection, and a worker that goes on without a client.
+void conclude(Exchange& x, Answering answering);                      // delivered whole
+void give_up(Exchange& x, dispatch::Ticket ticket, Upstream upstream, const Error& error);
+// Ends the rest of an upload that nobody needs any longer.
+coro::Task<void> end_upload(Exchange& x);
 // The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done.
 void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream);
 // Reads on after our last word, so that the client can read it.
 coro::Task<void> linger(Client& client);
+// Waits until a client that sends requests has read its answers; false when it takes none.
+coro::Task<bool> let_client_read(Client& client);
 
 // --- answers.cpp: what the client sees when Perigee itself answers.
 // Answers `error` if that is still possible, else ends the connection so that no cut answer looks whole.

@@ -90,14 +90,18 @@ Task<void> ask_one(Exchange& x, dispatch::BackendRef backend, Best& best) {
   ask.queue_wait = kPatience;
   auto ticket = co_await wait_for_ticket(x, ask);
   if (!ticket) co_return;
-  auto upstream = co_await connect(x, *ticket);
+  Upstream upstream = reuse(x, *ticket);
   if (!upstream) {
-    ticket->finish(x.outcome, x.proxy.now());
-    co_return;
+    auto connected = co_await connect(x, *ticket);
+    if (!connected) {
+      ticket->finish(x.outcome, x.proxy.now());
+      co_return;
+    }
+    upstream = std::move(*connected);
   }
-  const auto done = co_await exchange_with(x, *upstream, best);
+  const auto done = co_await exchange_with(x, upstream, best);
   // A connection of which the rest is unknown is not used again.
-  part_from(x.proxy, std::move(upstream->stream));
+  part_from(x.proxy, std::move(upstream.stream));
   ticket->finish(done ? Outcome::success : Outcome::client_gone, x.proxy.now());
 }
 

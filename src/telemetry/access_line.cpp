@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::size_t kMethodMax = 32;
 constexpr std::size_t kFixedParts = 1024;  // keys, numbers and the names of closed sets: about 600
-static_assert(kEscapeGrowth * (kLoggedPathMax + 2 * kLoggedIdMax + kLoggedNameMax + kMethodMax) + kFixedParts <=
+static_assert(kEscapeGrowth * (kLoggedPathMax + 2 * kLoggedIdMax + kLoggedNameMax + kMethodMax) +
+                  kFixedParts <=
               kLineMax);
 
 constexpr auto kPairs = [] {
@@ -54,7 +55,9 @@ struct Pen {
     std::memcpy(at, text.data(), text.size());
     at += text.size();
   }
-  void text(std::string_view from_outside, std::size_t max) { at = escape_json(cut_text(from_outside, max), at); }
+  void text(std::string_view from_outside, std::size_t max) {
+    at = escape_json(cut_text(from_outside, max), at);
+  }
   void number(std::uint64_t n) {
     if (n < 10) {
       *at++ = static_cast<char>('0' + n);
@@ -63,9 +66,12 @@ struct Pen {
     const std::size_t length = decimal_digits(n);
     char* to = at + length;
     at = to;
-    for (; n >= 100; n /= 100) std::memcpy(to -= 2, &kPairs[2 * (n % 100)], 2);
-    if (n >= 10) std::memcpy(to - 2, &kPairs[2 * n], 2);
-    else to[-1] = static_cast<char>('0' + n);
+    for (; n >= 100; n /= 100)
+      std::memcpy(to -= 2, &kPairs[2 * (n % 100)], 2);
+    if (n >= 10)
+      std::memcpy(to - 2, &kPairs[2 * n], 2);
+    else
+      to[-1] = static_cast<char>('0' + n);
   }
   void two_digits(unsigned n) {
     std::memcpy(at, &kPairs[2 * n], 2);
@@ -89,7 +95,8 @@ struct Pen {
 std::string_view without_query(std::string_view path) {
   for (const char end : {'?', '#'}) {
     const void* found = path.empty() ? nullptr : std::memchr(path.data(), end, path.size());
-    if (found != nullptr) path = path.substr(0, static_cast<std::size_t>(static_cast<const char*>(found) - path.data()));
+    if (found != nullptr)
+      path = path.substr(0, static_cast<std::size_t>(static_cast<const char*>(found) - path.data()));
   }
   return path;
 }
@@ -141,8 +148,10 @@ std::size_t AccessLineFormatter::format(const AccessRecord& r, char* out) {
   pen.literal("\",\"path\":\"");
   const std::string_view path = without_query(r.path);
   pen.text(path, kLoggedPathMax);
-  if (path.size() > kLoggedPathMax) pen.literal("\",\"path_cut\":true,\"class\":\"");
-  else pen.literal("\",\"class\":\"");
+  if (path.size() > kLoggedPathMax)
+    pen.literal("\",\"path_cut\":true,\"class\":\"");
+  else
+    pen.literal("\",\"class\":\"");
   pen.name(to_string(r.request_class));
   pen.literal("\",\"priority\":\"");
   pen.name(to_string(r.priority));
@@ -180,7 +189,9 @@ std::size_t AccessLineFormatter::format(const AccessRecord& r, char* out) {
 AccessLogBuffer::AccessLogBuffer(BlockSink& sink, std::size_t block, Duration patience)
     : sink_(sink), block_(block), patience_(patience), bytes_(std::make_unique<char[]>(block + kLineMax)) {}
 
-AccessLogBuffer::~AccessLogBuffer() { flush(); }
+AccessLogBuffer::~AccessLogBuffer() {
+  flush();
+}
 
 void AccessLogBuffer::append(const AccessRecord& record, TimePoint now) {
   if (used_ == 0) oldest_ = now;

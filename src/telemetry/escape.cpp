@@ -24,13 +24,16 @@ bool copy_plain(std::string_view text, char* out) {
                reinterpret_cast<Bytes<N>>(bytes == '\\');
   };
   const std::size_t last = text.size() - N;
-  for (std::size_t at = 0; at < last; at += N) copy(at);
+  for (std::size_t at = 0; at < last; at += N)
+    copy(at);
   copy(last);
   constexpr Bytes<N> kNone{};
   return std::memcmp(&special, &kNone, N) == 0;
 }
 
-constexpr bool plain(unsigned char c) { return c >= 0x20 && c < 0x7F && c != '"' && c != '\\'; }
+constexpr bool plain(unsigned char c) {
+  return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+}
 
 char* put_code(unsigned char c, char* out) {
   constexpr char kHex[] = "0123456789abcdef";
@@ -80,7 +83,9 @@ char* escape_next(std::string_view& text, char* out) {
 }  // namespace
 
 std::size_t utf8_length(std::string_view text) {
-  const auto at = [text](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+  const auto at = [text](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
   const auto tail = [&](std::size_t i) { return (at(i) & 0xC0U) == 0x80U; };
   const unsigned first = at(0);
   if (first < 0x80) return 1;
@@ -108,14 +113,16 @@ char* escape_json(std::string_view text, char* out) {
     if (copy_plain<4>(text, out)) return out + text.size();
   }
   // Short, or with something special in it: one by one, over what was copied.
-  while (!text.empty()) out = escape_next(text, out);
+  while (!text.empty())
+    out = escape_next(text, out);
   return out;
 }
 
 std::string_view cut_text(std::string_view text, std::size_t max) {
   if (text.size() <= max) return text;
   std::size_t end = max;
-  for (int back = 0; back < 3 && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U; ++back) --end;
+  for (int back = 0; back < 3 && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U; ++back)
+    --end;
   return text.substr(0, end);
 }
 

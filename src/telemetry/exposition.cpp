@@ -29,7 +29,9 @@ struct Label {
 };
 using Labels = std::initializer_list<Label>;
 
-double number(std::uint64_t n) { return static_cast<double>(n); }
+double number(std::uint64_t n) {
+  return static_cast<double>(n);
+}
 
 class Family {
  public:
@@ -55,7 +57,8 @@ class Family {
   }
   ClientMetric& series(Labels labels) {
     ClientMetric& metric = family_.metric.emplace_back();
-    for (const Label& label : labels) metric.label.push_back({label.name, std::string(label.value)});
+    for (const Label& label : labels)
+      metric.label.push_back({label.name, std::string(label.value)});
     return metric;
   }
 
@@ -66,8 +69,12 @@ class Family {
 
 class Page {
  public:
-  Family counter(const char* name, const char* help) { return Family(families_, name, help, MetricType::Counter); }
-  Family gauge(const char* name, const char* help) { return Family(families_, name, help, MetricType::Gauge); }
+  Family counter(const char* name, const char* help) {
+    return Family(families_, name, help, MetricType::Counter);
+  }
+  Family gauge(const char* name, const char* help) {
+    return Family(families_, name, help, MetricType::Gauge);
+  }
   Family histogram(const char* name, const char* help) {
     return Family(families_, name, help, MetricType::Histogram);
   }
@@ -83,12 +90,14 @@ class Page {
 
 template <typename Body>
 void for_each_class(Body body) {
-  for (std::size_t c = 0; c < kClassCount; ++c) body(static_cast<RequestClass>(c), kClassNames[c]);
+  for (std::size_t c = 0; c < kClassCount; ++c)
+    body(static_cast<RequestClass>(c), kClassNames[c]);
 }
 
 void add_requests(Page& page, const MetricTotals& totals) {
   {
-    Family family = page.counter("perigee_requests_total", "Requests that ended, by why they ended as they did.");
+    Family family =
+        page.counter("perigee_requests_total", "Requests that ended, by why they ended as they did.");
     for_each_class([&](RequestClass c, std::string_view name) {
       for (std::size_t r = 0; r < kReasonCount; ++r) {
         const auto reason = static_cast<Reason>(r);
@@ -97,8 +106,10 @@ void add_requests(Page& page, const MetricTotals& totals) {
     });
   }
   {
-    constexpr std::array<std::string_view, kStatusClasses> kCodes = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
-    Family family = page.counter("perigee_responses_total", "Answers to clients by status; none: no head was sent.");
+    constexpr std::array<std::string_view, kStatusClasses> kCodes = {"none", "1xx", "2xx",
+                                                                     "3xx",  "4xx", "5xx"};
+    Family family =
+        page.counter("perigee_responses_total", "Answers to clients by status; none: no head was sent.");
     for_each_class([&](RequestClass c, std::string_view name) {
       for (std::size_t h = 0; h < kStatusClasses; ++h) {
         family.add({{"class", name}, {"code", kCodes[h]}}, number(totals.responses(c, h)));
@@ -114,11 +125,13 @@ void add_requests(Page& page, const MetricTotals& totals) {
   });
 }
 
-void add_latency(Page& page, const MetricTotals& totals, Latency latency, const char* name, const char* help) {
+void add_latency(Page& page, const MetricTotals& totals, Latency latency, const char* name,
+                 const char* help) {
   Family family = page.histogram(name, help);
   for_each_class([&](RequestClass c, std::string_view class_name) {
     std::uint64_t all = 0;
-    for (std::size_t b = 0; b < kLatencyBuckets; ++b) all += totals.samples(latency, c, b);
+    for (std::size_t b = 0; b < kLatencyBuckets; ++b)
+      all += totals.samples(latency, c, b);
     if (all == 0) return;
     prometheus::ClientMetric::Histogram& histogram = family.series({{"class", class_name}}).histogram;
     histogram.sample_count = all;
@@ -159,25 +172,30 @@ void add_traffic(Page& page, const MetricTotals& totals) {
   counter("perigee_connections_accepted_total", "Client connections accepted.", Count::connections_accepted);
   counter("perigee_connections_refused_total", "Client connections closed at once, over a bound.",
           Count::connections_refused);
-  page.gauge("perigee_connections_open", "Client connections open now.").add({}, number(totals.connections_open()));
+  page.gauge("perigee_connections_open", "Client connections open now.")
+      .add({}, number(totals.connections_open()));
   counter("perigee_streams_begun_total", "Streamed answers begun.", Count::streams_begun);
   page.gauge("perigee_streams_open", "Streamed answers running now.").add({}, number(totals.streams_open()));
-  counter("perigee_tunnels_begun_total", "Tunnels begun: WebSockets and endless GET /mcp.", Count::tunnels_begun);
+  counter("perigee_tunnels_begun_total", "Tunnels begun: WebSockets and endless GET /mcp.",
+          Count::tunnels_begun);
   page.gauge("perigee_tunnels_open", "Tunnels open now.").add({}, number(totals.tunnels_open()));
   counter("perigee_token_events_total", "Body events of streams relayed to clients.", Count::token_events);
   counter("perigee_retries_total", "Attempts after the first.", Count::retries);
   counter("perigee_client_disconnects_total", "Clients that left before their answer was whole.",
           Count::client_disconnects);
-  counter("perigee_detached_requests_total", "Requests left to finish without their client.", Count::detached);
+  counter("perigee_detached_requests_total", "Requests left to finish without their client.",
+          Count::detached);
   {
     Family family = page.counter("perigee_upstream_connects_total", "Connections made to backends.");
     family.add({{"result", "connected"}}, number(totals.count(Count::upstream_connects)));
     family.add({{"result", "failed"}}, number(totals.count(Count::upstream_connect_failures)));
   }
   counter("perigee_upstream_reuses_total", "Requests sent on a kept connection.", Count::upstream_reuses);
-  counter("perigee_client_received_bytes_total", "Bytes received from clients.", Count::client_bytes_received);
+  counter("perigee_client_received_bytes_total", "Bytes received from clients.",
+          Count::client_bytes_received);
   counter("perigee_client_sent_bytes_total", "Bytes sent to clients.", Count::client_bytes_sent);
-  counter("perigee_upstream_received_bytes_total", "Bytes received from backends.", Count::upstream_bytes_received);
+  counter("perigee_upstream_received_bytes_total", "Bytes received from backends.",
+          Count::upstream_bytes_received);
   counter("perigee_upstream_sent_bytes_total", "Bytes sent to backends.", Count::upstream_bytes_sent);
 }
 
@@ -191,9 +209,12 @@ std::vector<std::string> shown_names(const std::vector<BackendGauges>& backends)
     for (std::size_t at = 0; at < cut.size();) {
       const std::size_t length = utf8_length(cut.substr(at));
       const auto c = static_cast<unsigned char>(cut[at]);
-      const bool control = c < 0x20 || c == 0x7F || (length == 2 && c == 0xC2 && static_cast<unsigned char>(cut[at + 1]) < 0xA0);
-      if (length == 0 || control) name += '_';
-      else name += cut.substr(at, length);
+      const bool control = c < 0x20 || c == 0x7F ||
+                           (length == 2 && c == 0xC2 && static_cast<unsigned char>(cut[at + 1]) < 0xA0);
+      if (length == 0 || control)
+        name += '_';
+      else
+        name += cut.substr(at, length);
       at += std::max<std::size_t>(length, 1);
     }
     if (name.empty()) name = "unnamed";
@@ -208,7 +229,8 @@ std::vector<std::string> shown_names(const std::vector<BackendGauges>& backends)
 
 void add_backends(Page& page, const std::vector<BackendGauges>& backends) {
   {
-    const auto up = std::count_if(backends.begin(), backends.end(), [](const BackendGauges& b) { return b.up; });
+    const auto up =
+        std::count_if(backends.begin(), backends.end(), [](const BackendGauges& b) { return b.up; });
     const auto all = static_cast<std::ptrdiff_t>(backends.size());
     Family family = page.gauge("perigee_backends", "Backends by what their probes say.");
     family.add({{"state", "up"}}, static_cast<double>(up));
@@ -217,11 +239,16 @@ void add_backends(Page& page, const std::vector<BackendGauges>& backends) {
   const std::vector<std::string> names = shown_names(backends);
   // One family after the other: value(backend) gives a number, or nothing where it is not known.
   const auto each = [&](Family family, auto value) {
-    for (std::size_t i = 0; i < names.size(); ++i) family.add_if({{"backend", names[i]}}, value(backends[i]));
+    for (std::size_t i = 0; i < names.size(); ++i)
+      family.add_if({{"backend", names[i]}}, value(backends[i]));
   };
   using Known = std::optional<double>;
-  const auto gauge = [&](const char* name, const char* help, auto value) { each(page.gauge(name, help), value); };
-  const auto counter = [&](const char* name, const char* help, auto value) { each(page.counter(name, help), value); };
+  const auto gauge = [&](const char* name, const char* help, auto value) {
+    each(page.gauge(name, help), value);
+  };
+  const auto counter = [&](const char* name, const char* help, auto value) {
+    each(page.counter(name, help), value);
+  };
 
   gauge("perigee_backend_up", "1 if the backend is up by its probes.",
         [](const BackendGauges& b) -> Known { return b.up; });
@@ -237,7 +264,8 @@ void add_backends(Page& page, const std::vector<BackendGauges>& backends) {
   }
   {
     constexpr std::array<std::string_view, 3> kStates = {"closed", "open", "half_open"};
-    Family family = page.gauge("perigee_backend_breaker_state", "1 for the state that the circuit breaker is in.");
+    Family family =
+        page.gauge("perigee_backend_breaker_state", "1 for the state that the circuit breaker is in.");
     for (std::size_t i = 0; i < names.size(); ++i) {
       for (std::size_t s = 0; s < kStates.size(); ++s) {
         const bool is = static_cast<std::size_t>(backends[i].breaker) == s;
@@ -283,7 +311,8 @@ void add_queue(Page& page, const FleetGauges& fleet) {
   {
     Family waiting = page.gauge("perigee_queue_waiting", "Requests that wait for a ticket.");
     for (const LaneGauges& lane : fleet.lanes) {
-      waiting.add({{"class", to_string(lane.request_class)}, {"priority", to_string(lane.priority)}}, lane.waiting);
+      waiting.add({{"class", to_string(lane.request_class)}, {"priority", to_string(lane.priority)}},
+                  lane.waiting);
     }
   }
   {
@@ -293,18 +322,22 @@ void add_queue(Page& page, const FleetGauges& fleet) {
                  to_seconds(lane.oldest));
     }
   }
-  page.gauge("perigee_queue_entries_limit", "Requests that may wait.").add({}, number(fleet.queue_entries_max));
-  page.gauge("perigee_queue_body_bytes", "Bodies held by waiting requests.").add({}, number(fleet.queue_body_bytes));
+  page.gauge("perigee_queue_entries_limit", "Requests that may wait.")
+      .add({}, number(fleet.queue_entries_max));
+  page.gauge("perigee_queue_body_bytes", "Bodies held by waiting requests.")
+      .add({}, number(fleet.queue_body_bytes));
   page.gauge("perigee_queue_body_limit_bytes", "Bound of the bodies held by waiting requests.")
       .add({}, number(fleet.queue_body_bytes_max));
-  page.gauge("perigee_queue_drain_rate", "Grants a second while somebody waits.").add_if({}, fleet.drain_rate);
+  page.gauge("perigee_queue_drain_rate", "Grants a second while somebody waits.")
+      .add_if({}, fleet.drain_rate);
   page.counter("perigee_grants_total", "Tickets given out.").add({}, number(fleet.grants_total));
 }
 
 void add_process(Page& page, const Exposition& what) {
   page.gauge("perigee_ready", "1 if /readyz says so.").add({}, what.fleet.ready);
   page.gauge("perigee_draining", "1 while stopping.").add({}, what.fleet.draining);
-  page.gauge("perigee_host_cpu_ratio", "CPU in use, of the cores that we may use.").add_if({}, what.fleet.host_cpu_ratio);
+  page.gauge("perigee_host_cpu_ratio", "CPU in use, of the cores that we may use.")
+      .add_if({}, what.fleet.host_cpu_ratio);
   page.gauge("perigee_host_memory_ratio", "Working set, of the memory that we may use.")
       .add_if({}, what.fleet.host_memory_ratio);
   const ProcessGauges& process = what.process;
@@ -312,8 +345,10 @@ void add_process(Page& page, const Exposition& what) {
       .add_if({}, process.cpu_seconds_total);
   page.gauge("perigee_process_resident_memory_bytes", "Resident memory of this process.")
       .add_if({}, process.resident_bytes);
-  page.gauge("perigee_process_open_fds", "Open descriptors of this process.").add_if({}, process.open_descriptors);
-  page.gauge("perigee_process_max_fds", "Descriptors that this process may open.").add_if({}, process.descriptors_max);
+  page.gauge("perigee_process_open_fds", "Open descriptors of this process.")
+      .add_if({}, process.open_descriptors);
+  page.gauge("perigee_process_max_fds", "Descriptors that this process may open.")
+      .add_if({}, process.descriptors_max);
   page.gauge("perigee_process_start_time_seconds", "Start of this process since 1970.")
       .add_if({}, process.start_time_seconds);
   page.gauge("perigee_build_info", "1; the version is the label.").add({{"version", what.version}}, 1);
@@ -327,9 +362,11 @@ void add_reloads_and_log(Page& page, const Exposition& what) {
   }
   page.gauge("perigee_config_last_reload_failed", "1 if the newest reload failed and changed nothing.")
       .add({}, what.reloads.last_failed);
-  page.gauge("perigee_config_last_success_timestamp_seconds", "When the running configuration was taken, since 1970.")
+  page.gauge("perigee_config_last_success_timestamp_seconds",
+             "When the running configuration was taken, since 1970.")
       .add_if({}, what.reloads.last_success_seconds);
-  Family family = page.counter("perigee_access_log_lines_total", "Lines of the access log by what became of them.");
+  Family family =
+      page.counter("perigee_access_log_lines_total", "Lines of the access log by what became of them.");
   family.add({{"result", "written"}}, number(what.access_log.lines_written));
   family.add({{"result", "dropped"}}, number(what.access_log.lines_dropped));
   family.add({{"result", "failed"}}, number(what.access_log.lines_failed));

@@ -101,7 +101,8 @@ struct Log::Inner {
   bool may_write(std::string_view subject, std::uint64_t& left_out) {
     const TimePoint now = clock.now();
     const std::lock_guard lock(mutex);
-    auto found = std::find_if(subjects.begin(), subjects.end(), [&](const Subject& s) { return s.name == subject; });
+    auto found =
+        std::find_if(subjects.begin(), subjects.end(), [&](const Subject& s) { return s.name == subject; });
     if (found != subjects.end() && now - found->written < kQuiet) {
       ++found->left_out;
       return false;
@@ -133,7 +134,9 @@ Log::Log(const Clock& clock, LogLevel level, std::function<void(std::string_view
 
 Log::~Log() = default;
 
-void Log::set_level(LogLevel level) { inner_->logger.set_level(level_of(level)); }
+void Log::set_level(LogLevel level) {
+  inner_->logger.set_level(level_of(level));
+}
 
 void Log::debug(std::string_view text, std::initializer_list<LogField> fields) {
   inner_->write(LogLevel::debug, text, fields);

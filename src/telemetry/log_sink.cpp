@@ -40,7 +40,8 @@ struct Tally {
 // Runs on spdlog's thread, but for its atomics.
 class BlockWriter final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
-  BlockWriter(int fd, std::string path, int last_slices) : fd_(fd), path_(std::move(path)), last_slices_(last_slices) {
+  BlockWriter(int fd, std::string path, int last_slices)
+      : fd_(fd), path_(std::move(path)), last_slices_(last_slices) {
     look_at_file();
   }
   ~BlockWriter() override {
@@ -58,7 +59,8 @@ class BlockWriter final : public spdlog::sinks::base_sink<spdlog::details::null_
     const std::string_view block(message.payload.data(), message.payload.size());
     count_dropped(message, block);
     if (reopen.exchange(false)) reopen_file();
-    if (torn_) torn_ = write_all("\n") != 1;  // a write failed within a line: end it, so that this one can be read
+    if (torn_)
+      torn_ = write_all("\n") != 1;  // a write failed within a line: end it, so that this one can be read
     const std::size_t done = write_all(block);
     torn_ = torn_ || (done > 0 && done < block.size() && block[done - 1] != '\n');
     const std::uint64_t lines = count_lines(block);
@@ -82,7 +84,7 @@ class BlockWriter final : public spdlog::sinks::base_sink<spdlog::details::null_
   }
 
   void look_at_file() {
-    struct stat about {};
+    struct stat about{};
     regular_ = ::fstat(fd_, &about) == 0 && S_ISREG(about.st_mode);
   }
 
@@ -105,10 +107,13 @@ class BlockWriter final : public spdlog::sinks::base_sink<spdlog::details::null_
     while (done < bytes.size()) {
       if (!regular_ && !wait_for_reader()) return done;
       // A pipe that polls writable takes PIPE_BUF bytes without blocking.
-      const std::size_t piece = regular_ ? bytes.size() - done : std::min<std::size_t>(bytes.size() - done, PIPE_BUF);
+      const std::size_t piece =
+          regular_ ? bytes.size() - done : std::min<std::size_t>(bytes.size() - done, PIPE_BUF);
       const ssize_t n = ::write(fd_, bytes.data() + done, piece);
-      if (n > 0) done += static_cast<std::size_t>(n);
-      else if (n < 0 && errno != EINTR && errno != EAGAIN) return done;
+      if (n > 0)
+        done += static_cast<std::size_t>(n);
+      else if (n < 0 && errno != EINTR && errno != EAGAIN)
+        return done;
     }
     return done;
   }
@@ -125,7 +130,7 @@ class BlockWriter final : public spdlog::sinks::base_sink<spdlog::details::null_
 
   int fd_;
   std::string path_;  // empty: a standard stream, neither closed nor reopened
-  int last_slices_;     // how often the end still waits for a reader
+  int last_slices_;   // how often the end still waits for a reader
   bool regular_ = false;
   bool torn_ = false;
   std::uint64_t expected_ = 0;
@@ -149,7 +154,8 @@ Result<std::unique_ptr<LogSink>> LogSink::open(const Options& options) {
     if (fd < 0) return fail(ErrorKind::io, "access log cannot be opened", Side::internal, errno);
     const auto slices = static_cast<int>(options.last_words / std::chrono::milliseconds(kSliceMs)) + 1;
     inner->writer = std::make_shared<BlockWriter>(fd, standard ? std::string() : options.destination, slices);
-    inner->thread = std::make_shared<spdlog::details::thread_pool>(std::max<std::size_t>(options.queue_blocks, 1), 1);
+    inner->thread =
+        std::make_shared<spdlog::details::thread_pool>(std::max<std::size_t>(options.queue_blocks, 1), 1);
     inner->logger = std::make_shared<spdlog::async_logger>("access", inner->writer, inner->thread,
                                                            spdlog::async_overflow_policy::overrun_oldest);
   }

@@ -6,12 +6,14 @@
 namespace perigee::telemetry {
 
 void Histogram::merge(const Histogram& other) {
-  for (std::size_t i = 0; i < kQuantileBuckets; ++i) counts_[i] += other.counts_[i];
+  for (std::size_t i = 0; i < kQuantileBuckets; ++i)
+    counts_[i] += other.counts_[i];
   total_ += other.total_;
 }
 
 void Histogram::subtract(const Histogram& other) {
-  for (std::size_t i = 0; i < kQuantileBuckets; ++i) counts_[i] -= other.counts_[i];
+  for (std::size_t i = 0; i < kQuantileBuckets; ++i)
+    counts_[i] -= other.counts_[i];
   total_ -= other.total_;
 }
 

@@ -56,6 +56,46 @@ TEST_CASE("fixed: slots as given, no pace, samples change nothing") {
   CHECK(lag.may_start(kStart, 4) == StartAnswer::yes);
 }
 
+TEST_CASE("a pace of 0 is none: slots alone bound the starts, and are steered") {
+  Worker w;
+  HeadLagConfig config;
+  config.start_pace = config.recovered_pace = 0;
+  w.lag = HeadLag(config, kStart);
+  for (int i = 0; i < 1000; ++i) {
+    REQUIRE(w.lag.may_start(w.now, 47) == StartAnswer::yes);
+    w.lag.take_start(w.now);
+  }
+  CHECK(w.lag.may_start(w.now, 48) == StartAnswer::slots);
+  CHECK(w.lag.next_change(w.now, 48) == kNever);
+  w.learn_base();
+  for (int i = 0; i < 300; ++i) w.head(seconds(1), 48);
+  CHECK(w.lag.pace() == 0);
+  CHECK(w.lag.slots() < 48);
+  w.lag.on_unanswered(w.now + seconds(60), w.now, 1);
+  CHECK(w.lag.may_start(w.now + seconds(60), 1) == StartAnswer::yes);
+  w.lag.recovered(w.now);
+  CHECK(w.lag.may_start(w.now, 7) == StartAnswer::yes);
+}
+
+TEST_CASE("floors and the ceiling of the pace are the operator's") {
+  Worker w;
+  HeadLagConfig config;
+  config.least_pace = 9;
+  config.most_pace = 26;
+  config.least_slots = 20;
+  w.lag = HeadLag(config, kStart);
+  w.learn_base();
+  for (int i = 0; i < 1000; ++i) {
+    w.lag.take_start(w.now);
+    w.lag.note_held_back(w.now, 0);
+    w.head(milliseconds(10), 1);
+  }
+  CHECK(w.lag.pace() == doctest::Approx(26));
+  for (int i = 0; i < 3000; ++i) w.head(seconds(1), 48);
+  CHECK(w.lag.pace() == doctest::Approx(9));
+  CHECK(w.lag.slots() == 20);
+}
+
 TEST_CASE("the pace: three at once, then one each 40 ms, and the timer is exact") {
   Worker w;
   CHECK(w.lag.pace() == 25);

@@ -79,6 +79,15 @@ TEST_CASE("a refusal costs nothing") {
   CHECK(budget.balance(kSearch, now) == doctest::Approx(7));
 }
 
+TEST_CASE("what was never sent is tried again whatever the budget says") {
+  const TimePoint now(seconds(100));
+  RetryBudget budget;
+  for (int i = 0; i < 100; ++i) budget.free_retry();
+  CHECK(budget.retries_in_flight() == 100);
+  for (int i = 0; i < 100; ++i) budget.retry_ended();
+  CHECK(budget.balance(kSearch, now) == doctest::Approx(10));
+}
+
 TEST_CASE("within any ten seconds the share holds") {
   Rng rng(42);
   RetryBudget budget;

@@ -6,9 +6,11 @@
 namespace perigee::config {
 
 TEST_CASE("addresses that are none") {
-  for (const char* text : {"", ":", "0", "65536", "-1", "3000x", "host", "host:", ":3000", "host:0", "host:99999",
-                           "1.2.3:80", "010.0.0.1:80", "1.2.3.4.5:80", "::1:80", "[::1]", "[::1:80", "[1.2.3.4]:80",
-                           "a b:80", "a/b:80", "-a:80", ".a:80", "a..b:80", "unix:", "unix:/", "unix:rel", "**:80"}) {
+  for (const char* text :
+       {"",       ":",       "0",       "65536",        "-1",       "3000x",        "host",
+        "host:",  ":3000",   "host:0",  "host:99999",   "1.2.3:80", "010.0.0.1:80", "1.2.3.4.5:80",
+        "::1:80", "[::1]",   "[::1:80", "[1.2.3.4]:80", "a b:80",   "a/b:80",       "-a:80",
+        ".a:80",  "a..b:80", "unix:",   "unix:/",       "unix:rel", "**:80"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_address(text));
   }
@@ -17,7 +19,8 @@ TEST_CASE("addresses that are none") {
 }
 
 TEST_CASE("an address reads back as it is written") {
-  for (const char* text : {"0.0.0.0:3000", "[::1]:9300", "localhost:1", "orbit-1.internal:65535", "unix:/run/p.sock"}) {
+  for (const char* text :
+       {"0.0.0.0:3000", "[::1]:9300", "localhost:1", "orbit-1.internal:65535", "unix:/run/p.sock"}) {
     CAPTURE(text);
     const auto address = parse_address(text);
     REQUIRE(address);
@@ -37,7 +40,8 @@ TEST_CASE("loopback is what only this machine reaches") {
 }
 
 TEST_CASE("networks") {
-  for (const char* text : {"", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "::/129", "name", "10.0/8", "/8", "1.2.3.4/8/8"}) {
+  for (const char* text :
+       {"", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "::/129", "name", "10.0/8", "/8", "1.2.3.4/8/8"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_cidr(text));
   }

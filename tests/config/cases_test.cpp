@@ -1,8 +1,9 @@
 // The cases of tests/data/config/cases: files above, expectations below.
 //
-// A case is a story, then sections that begin with `=== NAME`: files (names that end in .yaml), `env A=b`, and
-// one or more expectations: `errors` (all of them, in order), `warnings` (the same), `settings` (`key = JSON` of
-// the redacted JSON), `not_yet` (written ones, `key = JSON`, in order). `main.yaml` is what is loaded.
+// A case is a story, then sections that begin with `=== NAME`: files (names that end in .yaml), `env A=b`,
+// and one or more expectations: `errors` (all of them, in order), `warnings` (the same), `settings` (`key =
+// JSON` of the redacted JSON), `not_yet` (written ones, `key = JSON`, in order). `main.yaml` is what is
+// loaded.
 #include <map>
 #include <sstream>
 #include <vector>
@@ -48,19 +49,22 @@ Case read_case(const std::string& text) {
 }
 
 std::string without(std::string text, const std::string& part) {
-  for (std::size_t at; (at = text.find(part)) != std::string::npos;) text.erase(at, part.size());
+  for (std::size_t at; (at = text.find(part)) != std::string::npos;)
+    text.erase(at, part.size());
   return text;
 }
 
 std::string joined(const std::vector<std::string>& lines) {
   std::string out;
-  for (const std::string& line : lines) out += line + "\n";
+  for (const std::string& line : lines)
+    out += line + "\n";
   return out;
 }
 
 std::string lines_of(const std::vector<Diagnostic>& diagnostics, const std::string& directory) {
   std::vector<std::string> out;
-  for (const Diagnostic& d : diagnostics) out.push_back(without(to_string(d), directory + "/"));
+  for (const Diagnostic& d : diagnostics)
+    out.push_back(without(to_string(d), directory + "/"));
   return joined(out);
 }
 
@@ -94,7 +98,8 @@ std::string written_not_yet(const Config& config) {
 
 void run_case(const Case& c) {
   const test::TempDirectory directory;
-  for (const auto& [name, text] : c.files) directory.write(name, text);
+  for (const auto& [name, text] : c.files)
+    directory.write(name, text);
   const Environment environment = [&](std::string_view name) -> std::optional<std::string> {
     const auto found = c.environment.find(std::string(name));
     if (found == c.environment.end()) return std::nullopt;
@@ -111,14 +116,16 @@ void run_case(const Case& c) {
   if (c.expected.contains("warnings")) {
     CHECK(lines_of(result->warnings, directory.path()) == joined(c.expected.at("warnings")));
   }
-  if (c.expected.contains("not_yet")) CHECK(written_not_yet(*result->config) == joined(c.expected.at("not_yet")));
+  if (c.expected.contains("not_yet"))
+    CHECK(written_not_yet(*result->config) == joined(c.expected.at("not_yet")));
 }
 
 }  // namespace
 
 TEST_CASE("cases as text") {
   std::size_t count = 0;
-  for (const auto& file : std::filesystem::directory_iterator(test::source_root() + "/tests/data/config/cases")) {
+  for (const auto& file :
+       std::filesystem::directory_iterator(test::source_root() + "/tests/data/config/cases")) {
     const std::string name = file.path().filename().string();
     CAPTURE(name);
     const Case c = read_case(test::slurp(file.path().string()));

@@ -47,7 +47,8 @@ TEST_CASE("words that are right") {
   CHECK(parse_words({"schema"})->command == Command::schema);
   CHECK(parse_words({"--version"})->command == Command::version);
   CHECK(parse_words({"check", "--help", "--nonsense"})->command == Command::help);
-  const auto direct = parse_words({"--listen", "3000", "--worker=http://a:1", "-w", "http://b:1", "--admin", "off"});
+  const auto direct =
+      parse_words({"--listen", "3000", "--worker=http://a:1", "-w", "http://b:1", "--admin", "off"});
   REQUIRE(direct);
   CHECK(direct->workers == std::vector<std::string>{"http://a:1", "http://b:1"});
   const LoadResult result = config_from(*direct);
@@ -62,7 +63,8 @@ TEST_CASE("a wrong value on the command line is told like one in a file") {
   const LoadResult result = config_from(*parse_words({"-w", "http://a:b", "-l", "x", "-a", "0.0.0.0:9300"}));
   REQUIRE_FALSE(result);
   CHECK(format_diagnostics(result.error()) ==
-        "command line: listen[0]: found `x`, expected an address such as `0.0.0.0:3000`, `3000`, `[::1]:3000` or "
+        "command line: listen[0]: found `x`, expected an address such as `0.0.0.0:3000`, `3000`, "
+        "`[::1]:3000` or "
         "`unix:/run/perigee.sock`\n"
         "command line: workers[0]: expected a URL such as `http://127.0.0.1:3001`\n"
         "command line: admin: an address other than loopback needs `token` (found 0.0.0.0:9300 without)\n"
@@ -71,7 +73,8 @@ TEST_CASE("a wrong value on the command line is told like one in a file") {
 
 TEST_CASE("help fits a terminal and names every option") {
   const std::string_view help = help_text();
-  for (const char* option : {"--config", "--listen", "--worker", "--admin", "--version", "--help", "check", "schema"}) {
+  for (const char* option :
+       {"--config", "--listen", "--worker", "--admin", "--version", "--help", "check", "schema"}) {
     CHECK(help.find(option) != std::string_view::npos);
   }
   std::size_t start = 0;

@@ -22,7 +22,8 @@ TEST_CASE("a bomb of aliases is counted before it is unfolded") {
     const std::string name = "a" + std::to_string(i);
     const std::string last = "*a" + std::to_string(i - 1);
     bomb += name + ": &" + name + " [" + last;
-    for (int k = 1; k < 10; ++k) bomb += ", " + last;
+    for (int k = 1; k < 10; ++k)
+      bomb += ", " + last;
     bomb += "]\n";
   }
   CHECK(error_of(bomb).ends_with("more than 100000 values, aliases counted as often as used"));
@@ -30,8 +31,10 @@ TEST_CASE("a bomb of aliases is counted before it is unfolded") {
 
 TEST_CASE("anchors inside anchors are counted for each copy kept") {
   std::string text;
-  for (int i = 0; i < 30; ++i) text += "&a" + std::to_string(i) + " [";
-  for (int i = 0; i < 20'000; ++i) text += "1,";
+  for (int i = 0; i < 30; ++i)
+    text += "&a" + std::to_string(i) + " [";
+  for (int i = 0; i < 20'000; ++i)
+    text += "1,";
   text += std::string(30, ']');
   CHECK(error_of(text).ends_with("more than 100000 values, aliases counted as often as used"));
 }
@@ -41,7 +44,8 @@ TEST_CASE("depth") {
   CHECK(error_of(std::string(33, '[') + "1" + std::string(33, ']')) == "1:33 nested deeper than 32 levels");
   CHECK(error_of(std::string(500'000, '[')) != "read");
   std::string dashes;
-  for (int i = 0; i < 100'000; ++i) dashes += "- ";
+  for (int i = 0; i < 100'000; ++i)
+    dashes += "- ";
   CHECK(error_of(dashes).ends_with("nested deeper than 32 levels"));
   // Unfolding must not get deeper either.
   std::string folded = "a0: &a0 [1]\n";
@@ -55,7 +59,8 @@ TEST_CASE("size") {
   CHECK(error_of(std::string(kMaxFileBytes, '#')) == "read");
   CHECK(error_of(std::string(kMaxFileBytes + 1, '#')) == "0:0 larger than 1 MiB");
   std::string many = "[";
-  for (int i = 0; i < 120'000; ++i) many += "1,";
+  for (int i = 0; i < 120'000; ++i)
+    many += "1,";
   CHECK(error_of(many + "]").ends_with("more than 100000 values, aliases counted as often as used"));
 }
 
@@ -67,9 +72,10 @@ TEST_CASE("an alias inside its own anchor") {
 TEST_CASE("bytes that are no text") {
   CHECK(error_of("a: 1\nb: \xff\n") == "2:4 a byte that is not UTF-8 text");
   CHECK(error_of(std::string("a: 1\n\0b: 2", 10)) == "2:1 a byte that is not UTF-8 text");
-  CHECK(error_of("a: 1\n\x04\nb: [") == "2:1 a byte that is not UTF-8 text");  // would end the file for yaml-cpp
-  CHECK(error_of("a: \xed\xa0\x80") == "1:4 a byte that is not UTF-8 text");   // a surrogate
-  CHECK(error_of("a: \xc0\xaf") == "1:4 a byte that is not UTF-8 text");       // not the shortest form
+  CHECK(error_of("a: 1\n\x04\nb: [") ==
+        "2:1 a byte that is not UTF-8 text");  // would end the file for yaml-cpp
+  CHECK(error_of("a: \xed\xa0\x80") == "1:4 a byte that is not UTF-8 text");  // a surrogate
+  CHECK(error_of("a: \xc0\xaf") == "1:4 a byte that is not UTF-8 text");      // not the shortest form
   CHECK(error_of("a: \xf4\x90\x80\x80") == "1:4 a byte that is not UTF-8 text");
   CHECK(error_of("a: \xe2\x82") == "1:4 a byte that is not UTF-8 text");
   CHECK(error_of("a: \xe2\x82\xac \xf0\x9f\x8c\x8a") == "read");

@@ -23,7 +23,8 @@ Config parse_or_fail(const std::string& text) {
 // Every line that can be switched on, switched on.
 std::string everything() {
   std::string text = test::slurp(test::source_root() + "/conf/reference.yaml");
-  for (std::size_t at; (at = text.find("\n#:")) != std::string::npos;) text.erase(at + 1, 2);
+  for (std::size_t at; (at = text.find("\n#:")) != std::string::npos;)
+    text.erase(at + 1, 2);
   return text;
 }
 
@@ -40,10 +41,13 @@ std::string lines(const std::vector<Change>& changes) {
 TEST_CASE("the JSON of a configuration is the same configuration") {
   const std::string unusual =
       "listen: ['[::1]:3000', unix:/a.sock]\nadmin: off\n"
-      "workers: [{url: 'http://a:1', name: x, weight: 0.5, kind: http, max_concurrent_requests: 3}, unix:/b.sock]\n"
-      "pools: {p: {workers: [x]}}\nslots: {steering: fixed, start: 96}\npace: {start: 0}\nretries: {budget: 12.5%}\n"
+      "workers: [{url: 'http://a:1', name: x, weight: 0.5, kind: http, max_concurrent_requests: 3}, "
+      "unix:/b.sock]\n"
+      "pools: {p: {workers: [x]}}\nslots: {steering: fixed, start: 96}\npace: {start: 0}\nretries: {budget: "
+      "12.5%}\n"
       "clocks: {head: none, total: 1ms}\naccess_log: off\ncors: off\ntrusted: ['::/0', 10.0.0.0/8]\n"
-      "routes: [{path: '/a*', host: h, methods: [GET, POST], headers: {a: '*', b: c}, replay: never, pool: p}]\n"
+      "routes: [{path: '/a*', host: h, methods: [GET, POST], headers: {a: '*', b: c}, replay: never, pool: "
+      "p}]\n"
       "performance: {thread_pools: {io_workers: 2}}\nclasses: {voice: {total: 1h, priority: critical}}\n";
   for (const std::string& text : {std::string("workers: [http://127.0.0.1:3001]\n"), unusual, everything()}) {
     const Config first = parse_or_fail(text);
@@ -60,7 +64,8 @@ TEST_CASE("secrets are in no output") {
       "redis: redis://bob:hunter2-hunter2@r:1/?k=hunter2-hunter2\n");
   CHECK(c.admin.token == "hunter2-hunter2");
   CHECK(to_redacted_json(c).dump().find("hunter2") == std::string::npos);
-  for (const NotYet& n : c.not_yet) CHECK(n.value.find("hunter2") == std::string::npos);
+  for (const NotYet& n : c.not_yet)
+    CHECK(n.value.find("hunter2") == std::string::npos);
   Config other = c;
   other.admin.token = "another-hunter2";
   CHECK(lines(diff(c, other)) == "admin.token: \"(redacted)\" -> \"(redacted)\"\n");
@@ -68,10 +73,12 @@ TEST_CASE("secrets are in no output") {
 
 TEST_CASE("differences") {
   const Config a = parse_or_fail(
-      "listen: 3000\nworkers: [{url: 'http://h:1', name: one}, {url: 'http://h:2', name: two}]\nio_threads: 1\n");
+      "listen: 3000\nworkers: [{url: 'http://h:1', name: one}, {url: 'http://h:2', name: two}]\nio_threads: "
+      "1\n");
   CHECK(diff(a, a).empty());
   const Config b = parse_or_fail(
-      "listen: [3000, 3005]\nworkers: [{url: 'http://h:2', name: two, weight: 2}, {url: 'http://h:3', name: three}]\n"
+      "listen: [3000, 3005]\nworkers: [{url: 'http://h:2', name: two, weight: 2}, {url: 'http://h:3', name: "
+      "three}]\n"
       "io_threads: 2\nlimits: {streams: 6000}\nmax_concurrent_requests: 5\nadmin: 127.0.0.1:9999\n");
   std::vector<Change> changes = diff(a, b);
   for (Change& c : changes) {

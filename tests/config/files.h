@@ -42,6 +42,8 @@ class TempDirectory {
   std::string path_;
 };
 
-inline std::string source_root() { return PERIGEE_SOURCE_ROOT; }
+inline std::string source_root() {
+  return PERIGEE_SOURCE_ROOT;
+}
 
 }  // namespace perigee::config::test

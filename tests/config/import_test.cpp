@@ -23,7 +23,8 @@ std::string first_error(const std::string& path) {
 
 TEST_CASE("a file that is not there, a directory, a pipe") {
   const test::TempDirectory d;
-  CHECK(first_error(d.path() + "/none.yaml") == d.path() + "/none.yaml: cannot be opened: No such file or directory");
+  CHECK(first_error(d.path() + "/none.yaml") ==
+        d.path() + "/none.yaml: cannot be opened: No such file or directory");
   CHECK(first_error(d.path()) == d.path() + ": is not a plain file");
   const std::string pipe = d.path() + "/pipe.yaml";
   REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
@@ -69,7 +70,8 @@ TEST_CASE("the same file twice is no cycle, but the number of files is bounded")
   REQUIRE(twice);
   CHECK(twice->config->trusted.size() == 2);
   std::string many = "import: [a.yaml";
-  for (int i = 0; i < 100; ++i) many += ", a.yaml";
+  for (int i = 0; i < 100; ++i)
+    many += ", a.yaml";
   const LoadResult result = load(d.write("many.yaml", many + "]\n"), kNone);
   REQUIRE_FALSE(result);
   CHECK(result.error().front().message == "more than 64 files");
@@ -78,7 +80,8 @@ TEST_CASE("the same file twice is no cycle, but the number of files is bounded")
 TEST_CASE("the values of all files count together") {
   const test::TempDirectory d;
   std::string list = "trusted: [";
-  for (int i = 0; i < 60'000; ++i) list += "1,";
+  for (int i = 0; i < 60'000; ++i)
+    list += "1,";
   d.write("a.yaml", list + "]\n");
   const LoadResult result = load(d.write("main.yaml", "import: [a.yaml, a.yaml]\n"), kNone);
   REQUIRE_FALSE(result);

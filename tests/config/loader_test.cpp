@@ -57,15 +57,27 @@ TEST_CASE("the roadmap's performance block as it stands") {
   const auto told = [&](const std::string& key) {
     return std::ranges::any_of(c.not_yet, [&](const NotYet& n) { return n.key == "performance." + key; });
   };
-  for (const char* key :
-       {"workers", "connection_pools.aiohttp.dns_cache_ttl", "connection_pools.database.mongodb.min_pool_size",
-        "connection_pools.database.mongodb.max_pool_size", "connection_pools.database.mongodb.max_idle_time",
-        "connection_pools.database.redis.max_connections", "connection_pools.database.redis.retry_on_timeout",
-        "request_queue.batch_size", "request_queue.batch_timeout", "caching.response_cache.max_size",
-        "caching.response_cache.ttl", "caching.model_cache.max_size", "caching.model_cache.ttl",
-        "monitoring.metrics_interval", "auto_scaling.enabled", "auto_scaling.cpu_threshold_up",
-        "auto_scaling.cpu_threshold_down", "auto_scaling.memory_threshold_up", "auto_scaling.memory_threshold_down",
-        "auto_scaling.scale_up_cooldown", "auto_scaling.scale_down_cooldown"}) {
+  for (const char* key : {"workers",
+                          "connection_pools.aiohttp.dns_cache_ttl",
+                          "connection_pools.database.mongodb.min_pool_size",
+                          "connection_pools.database.mongodb.max_pool_size",
+                          "connection_pools.database.mongodb.max_idle_time",
+                          "connection_pools.database.redis.max_connections",
+                          "connection_pools.database.redis.retry_on_timeout",
+                          "request_queue.batch_size",
+                          "request_queue.batch_timeout",
+                          "caching.response_cache.max_size",
+                          "caching.response_cache.ttl",
+                          "caching.model_cache.max_size",
+                          "caching.model_cache.ttl",
+                          "monitoring.metrics_interval",
+                          "auto_scaling.enabled",
+                          "auto_scaling.cpu_threshold_up",
+                          "auto_scaling.cpu_threshold_down",
+                          "auto_scaling.memory_threshold_up",
+                          "auto_scaling.memory_threshold_down",
+                          "auto_scaling.scale_up_cooldown",
+                          "auto_scaling.scale_down_cooldown"}) {
     CAPTURE(key);
     CHECK(told(key));
   }
@@ -73,8 +85,8 @@ TEST_CASE("the roadmap's performance block as it stands") {
   CHECK(report.starts_with(path + ": OK\n"));
   CHECK(report.find("performance.workers = 4") != std::string::npos);
   CHECK(report.find("Warnings:") != std::string::npos);
-  for (const char* standing : {"tenants", "deadlines", "throttle", "breaker.ratio", "affinity", "session_turns",
-                               "merging", "broadcast"}) {
+  for (const char* standing : {"tenants", "deadlines", "throttle", "breaker.ratio", "affinity",
+                               "session_turns", "merging", "broadcast"}) {
     CHECK(report.find("\n  " + std::string(standing) + ": ") != std::string::npos);
   }
 }
@@ -137,7 +149,8 @@ TEST_CASE("trust") {
 
 TEST_CASE("errors are bounded, and cannot move a terminal's cursor") {
   std::string text;
-  for (int i = 0; i < 5000; ++i) text += "k" + std::to_string(i) + ": 1\n";
+  for (int i = 0; i < 5000; ++i)
+    text += "k" + std::to_string(i) + ": 1\n";
   const LoadResult many = parse(text, "main.yaml", kNone);
   REQUIRE_FALSE(many);
   CHECK(many.error().size() == 101);
@@ -145,7 +158,8 @@ TEST_CASE("errors are bounded, and cannot move a terminal's cursor") {
   const LoadResult odd = parse("\"a\\e[2Jb\": \"x\\ny\"\nlimits: {chat: \"x\\e[2J\"}\n", "main.yaml", kNone);
   REQUIRE_FALSE(odd);
   for (const Diagnostic& d : odd.error()) {
-    for (const char c : to_string(d)) CHECK(static_cast<unsigned char>(c) >= 0x20);
+    for (const char c : to_string(d))
+      CHECK(static_cast<unsigned char>(c) >= 0x20);
   }
 }
 
@@ -154,8 +168,10 @@ TEST_CASE("damaged files never do more than fail") {
   const std::string reference = test::slurp(test::source_root() + "/conf/reference.yaml");
   std::string everything;
   for (std::size_t i = 0; i < reference.size(); ++i) {
-    if (reference.compare(i, 2, "#:") == 0 && (i == 0 || reference[i - 1] == '\n')) ++i;
-    else everything += reference[i];
+    if (reference.compare(i, 2, "#:") == 0 && (i == 0 || reference[i - 1] == '\n'))
+      ++i;
+    else
+      everything += reference[i];
   }
   constexpr std::string_view kBits = "\n :{}[]&*!|>-'\"%@#,?~$\\\t0x<";
   Rng rng(42);

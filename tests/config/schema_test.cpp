@@ -37,13 +37,13 @@ class Validator {
 
  private:
   bool valid(const Json& schema, const Json& value) const {
-    return std::ranges::all_of(schema.items(), [&](const auto& rule) {
-      return obeys(schema, rule.key(), rule.value(), value);
-    });
+    return std::ranges::all_of(
+        schema.items(), [&](const auto& rule) { return obeys(schema, rule.key(), rule.value(), value); });
   }
 
   bool obeys(const Json& schema, const std::string& word, const Json& rule, const Json& value) const {
-    static const std::set<std::string> kSilent = {"$schema", "$defs", "title", "description", "default", "examples"};
+    static const std::set<std::string> kSilent = {"$schema",     "$defs",   "title",
+                                                  "description", "default", "examples"};
     if (kSilent.contains(word)) return true;
     if (word == "$ref") return valid(root_.at("$defs").at(rule.get<std::string>().substr(8)), value);
     if (word == "anyOf") return std::ranges::any_of(rule, [&](const Json& s) { return valid(s, value); });
@@ -56,7 +56,8 @@ class Validator {
     if (word == "minimum") return !value.is_number() || value.get<double>() >= rule.get<double>();
     if (word == "maximum") return !value.is_number() || value.get<double>() <= rule.get<double>();
     if (word == "pattern") {
-      return !value.is_string() || std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()));
+      return !value.is_string() ||
+             std::regex_search(value.get<std::string>(), std::regex(rule.get<std::string>()));
     }
     if (word == "maxLength") return !value.is_string() || value.get<std::string>().size() <= rule;
     if (word == "maxItems") return !value.is_array() || value.size() <= rule;
@@ -65,7 +66,8 @@ class Validator {
       return !value.is_array() || std::ranges::all_of(value, [&](const Json& v) { return valid(rule, v); });
     }
     if (word == "required") {
-      return !value.is_object() || std::ranges::all_of(rule, [&](const Json& k) { return value.contains(std::string(k)); });
+      return !value.is_object() ||
+             std::ranges::all_of(rule, [&](const Json& k) { return value.contains(std::string(k)); });
     }
     if (word == "properties") {
       return !value.is_object() || std::ranges::all_of(value.items(), [&](const auto& p) {
@@ -94,8 +96,10 @@ Json to_json(const Node& node) {
     return number.is_number() ? number : Json(node.text);
   }
   Json out = node.kind == Node::Kind::list ? Json::array() : Json::object();
-  for (const Node& item : node.items) out.push_back(to_json(item));
-  for (const Entry& entry : node.entries) out[entry.key] = to_json(entry.value);
+  for (const Node& item : node.items)
+    out.push_back(to_json(item));
+  for (const Entry& entry : node.entries)
+    out[entry.key] = to_json(entry.value);
   return out;
 }
 
@@ -108,7 +112,8 @@ Json read_json(const std::string& text) {
 
 std::string everything() {
   std::string text = test::slurp(test::source_root() + "/conf/reference.yaml");
-  for (std::size_t at; (at = text.find("\n#:")) != std::string::npos;) text.erase(at + 1, 2);
+  for (std::size_t at; (at = text.find("\n#:")) != std::string::npos;)
+    text.erase(at + 1, 2);
   return text;
 }
 
@@ -148,7 +153,8 @@ TEST_CASE("the guide names every top-level key and every key of the performance 
   std::function<void(const FieldInfo&)> leaves = [&](const FieldInfo& field) {
     CAPTURE(field.key);
     if (field.children.empty()) CHECK(named(field.key));
-    for (const FieldInfo& child : field.children) leaves(child);
+    for (const FieldInfo& child : field.children)
+      leaves(child);
   };
   for (const FieldInfo& field : root_table().infos()) {
     CAPTURE(field.key);
@@ -179,10 +185,12 @@ TEST_CASE("schema and parser agree on good files") {
     CHECK(validator.valid(read_json(test::slurp(test::source_root() + "/conf/" + name + ".yaml"))));
   }
   CHECK(validator.valid(read_json(everything())));
-  CHECK(validator.valid(read_json(test::slurp(test::source_root() + "/tests/data/config/roadmap-performance.yaml"))));
+  CHECK(validator.valid(
+      read_json(test::slurp(test::source_root() + "/tests/data/config/roadmap-performance.yaml"))));
   CHECK(validator.valid(to_redacted_json(Config{})));
-  for (const char* text : {"import: a.yaml", "limits: {import: [a.yaml]}", "limits:", "admin: off", "access_log: on",
-                           "io_threads: ${N:-2}", "queue_wait: 5s", "listen: 3000", "cors: off"}) {
+  for (const char* text :
+       {"import: a.yaml", "limits: {import: [a.yaml]}", "limits:", "admin: off", "access_log: on",
+        "io_threads: ${N:-2}", "queue_wait: 5s", "listen: 3000", "cors: off"}) {
     CAPTURE(text);
     CHECK(validator.valid(read_json(text)));
   }
@@ -194,7 +202,8 @@ TEST_CASE("schema and parser agree on bad files") {
        {"lisen: 3000", "limits: {straems: 1}", "limits: {streams: 0}", "limits: 5", "io_threads: many",
         "workers: http://127.0.0.1:3001", "workers: [{name: a}]", "workers: [{url: 'http://a:1', kind: b}]",
         "clocks: {head: soon}", "queue: {bytes: 1TB}", "routes: [{path: v1}]", "balancing: {picker: best}",
-        "performance: {workers: 0}", "admin: {port: 1}", "access_log: 7", "trusted: {a: b}", "retries: {budget: 2}"}) {
+        "performance: {workers: 0}", "admin: {port: 1}", "access_log: 7", "trusted: {a: b}",
+        "retries: {budget: 2}"}) {
     CAPTURE(text);
     CHECK_FALSE(parse(text, "main.yaml", kNone));
     CHECK_FALSE(validator.valid(read_json(text)));

@@ -8,8 +8,8 @@ namespace perigee::config {
 using namespace std::chrono_literals;
 
 TEST_CASE("durations that are none") {
-  for (const char* text : {"", "s", "-1", "-1s", "1x", "1 ", "1s ", " 1", "1.2.3", "1e3", "0x10", "nan", "inf", "1 s s",
-                           "11000d", "99999999999999999999", "1ss"}) {
+  for (const char* text : {"", "s", "-1", "-1s", "1x", "1 ", "1s ", " 1", "1.2.3", "1e3", "0x10", "nan",
+                           "inf", "1 s s", "11000d", "99999999999999999999", "1ss"}) {
     CAPTURE(text);
     CHECK_FALSE(read_duration(text));
   }
@@ -46,8 +46,10 @@ TEST_CASE("sizes") {
 TEST_CASE("shares and numbers") {
   CHECK(read_share("10%") == doctest::Approx(0.1));
   CHECK(read_share("0.25") == 0.25);
-  for (const char* text : {"", "%", "1%%", "x"}) CHECK_FALSE(read_share(text));
-  for (const char* text : {"nan", "inf", "0x1", "1_000", "1,5", "+1"}) CHECK_FALSE(read_number(text));
+  for (const char* text : {"", "%", "1%%", "x"})
+    CHECK_FALSE(read_share(text));
+  for (const char* text : {"nan", "inf", "0x1", "1_000", "1,5", "+1"})
+    CHECK_FALSE(read_number(text));
   CHECK_FALSE(read_integer("9223372036854775808"));
   CHECK(read_number(write_number(0.1)) == 0.1);
 }

@@ -17,11 +17,11 @@ struct Script {
   enum class Connect { accept, refuse, hang, no_descriptor };
   Connect connect = Connect::accept;
   Duration connect_delay{0};
-  Duration delay{0};          // request whole -> answer
-  bool silent = false;        // never answers
-  bool end_after = false;     // closes its side after the answer, or at once when it has none
-  bool greets = false;        // sends `nonsense` as soon as it is connected
-  std::string nonsense;       // sent instead of an answer
+  Duration delay{0};       // request whole -> answer
+  bool silent = false;     // never answers
+  bool end_after = false;  // closes its side after the answer, or at once when it has none
+  bool greets = false;     // sends `nonsense` as soon as it is connected
+  std::string nonsense;    // sent instead of an answer
   std::function<std::string(const std::string& target)> answer;  // the whole message
 };
 
@@ -36,7 +36,7 @@ class FakeWorkers final : public net::Connector {
   Script script;
   std::map<std::string, int> asked;  // by target
   int connects = 0;
-  int open = 0;                      // streams that live now
+  int open = 0;  // streams that live now
   std::string last_request;
 
   coro::Task<Result<net::StreamPtr>> connect(const net::Endpoint& to) override;

@@ -21,7 +21,8 @@ struct Version2 : FakeTree {
     write("proc/self/mountinfo",
           "22 1 0:20 / /proc rw - proc proc rw\n"
           "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
-    write(own("cpu.stat"), "usage_usec 1000000\nuser_usec 1\nnr_periods 100\nnr_throttled 10\nthrottled_usec 5\n");
+    write(own("cpu.stat"),
+          "usage_usec 1000000\nuser_usec 1\nnr_periods 100\nnr_throttled 10\nthrottled_usec 5\n");
     write(own("cpu.max"), "max 100000\n");
     write("sys/fs/cgroup/app.slice/cpu.max", "150000 100000\n");
     write(own("memory.current"), "700000\n");
@@ -80,7 +81,9 @@ TEST_CASE("version 2: quotas and bounds of the groups above count") {
   CHECK(c.memory_available_bytes == 2000 * 1024);
 }
 
-TEST_CASE("version 2: 150000/100000 on four CPUs is 1.5 cores, no quota is all of the cpuset, `high` bounds memory") {
+TEST_CASE(
+    "version 2: 150000/100000 on four CPUs is 1.5 cores, no quota is all of the cpuset, `high` bounds "
+    "memory") {
   Version2 tree;
   tree.write("sys/devices/system/cpu/online", "0-3\n");
   CHECK(tree.read().group_cores == 1.5);
@@ -140,8 +143,8 @@ TEST_CASE("a container's group is found through the root of its mount") {
   CHECK(used("/docker/ab c") == 10);
   CHECK(used("/docker/ab c/inner") == 20);
   CHECK(used("/") == 10);
-  CHECK(used("/docker/ab cd") == 10);      // a neighbour with a longer name: not below our root
-  CHECK(used("/../../elsewhere") == 10);   // outside of our namespace
+  CHECK(used("/docker/ab cd") == 10);     // a neighbour with a longer name: not below our root
+  CHECK(used("/../../elsewhere") == 10);  // outside of our namespace
 }
 
 TEST_CASE("rates are differences; the tighter of machine and group counts") {

@@ -115,8 +115,9 @@ TEST_CASE("every two seconds, spread; on fresh connections; and a request as it 
   CHECK(w.workers.asked["/health"] == 0);  // nothing waits, nothing runs
   CHECK(w.sink.ticks == 120);
   w.sink.now_phase = ProbePhase::down;  // no scrape between here and the next probe
-  CHECK(w.workers.last_request.ends_with(" HTTP/1.1\r\nHost: 127.0.0.1:3001\r\nUser-Agent: perigee-probe\r\n"
-                                         "Accept: */*\r\nConnection: close\r\n\r\n"));
+  CHECK(
+      w.workers.last_request.ends_with(" HTTP/1.1\r\nHost: 127.0.0.1:3001\r\nUser-Agent: perigee-probe\r\n"
+                                       "Accept: */*\r\nConnection: close\r\n\r\n"));
 }
 
 TEST_CASE("a slow answer is an answer; its time is told; ticks go on meanwhile") {
@@ -203,7 +204,9 @@ TEST_CASE("answers that are none") {
 TEST_CASE("an ORBIT that says it is not ready is asked every second") {
   World w;
   w.probe.jitter = 0;
-  w.workers.script.answer = [](const std::string&) { return message(200, R"({"ready":false,"healthy_ratio":0.5})"); };
+  w.workers.script.answer = [](const std::string&) {
+    return message(200, R"({"ready":false,"healthy_ratio":0.5})");
+  };
   w.watch();
   w.loop.advance(milliseconds(5'010));
   REQUIRE(w.sink.reports.size() >= 5);
@@ -224,7 +227,8 @@ TEST_CASE("another worker: its own path, no lag probe, no scrape; or only TCP") 
     CHECK(w.workers.asked["/health/ready"] == 1);
     CHECK(w.workers.asked["/ping"] >= 4);
     CHECK(w.workers.asked.size() == 2);
-    for (const ProbeReport& report : w.sink.reports) CHECK(report.result == ProbeResult::ok);
+    for (const ProbeReport& report : w.sink.reports)
+      CHECK(report.result == ProbeResult::ok);
   }
   SUBCASE("written, TCP: connecting is enough") {
     w.probe.kind = config::ProbeKind::tcp;
@@ -232,7 +236,8 @@ TEST_CASE("another worker: its own path, no lag probe, no scrape; or only TCP") 
     w.loop.advance(seconds(10));
     CHECK(w.workers.asked.empty());
     CHECK(w.sink.reports.size() >= 5);
-    for (const ProbeReport& report : w.sink.reports) CHECK(report.result == ProbeResult::ok);
+    for (const ProbeReport& report : w.sink.reports)
+      CHECK(report.result == ProbeResult::ok);
   }
   SUBCASE("unknown, TCP, and not a word of HTTP") {
     w.probe.kind = config::ProbeKind::tcp;
@@ -283,7 +288,8 @@ TEST_CASE("a lag answer that is late: told at each beat as unanswered, then as w
   CHECK(w.sink.lags[0].answered - w.sink.lags[0].sent >= milliseconds(900));
   CHECK(w.sink.lags[0].answered - w.sink.lags[0].sent <= milliseconds(903));
   CHECK(w.sink.unanswered.size() == 3);
-  for (const TimePoint sent : w.sink.unanswered) CHECK(sent == w.sink.lags[0].sent);
+  for (const TimePoint sent : w.sink.unanswered)
+    CHECK(sent == w.sink.lags[0].sent);
 }
 
 TEST_CASE("a lag probe that is never answered is given up after ten seconds, on a fresh connection") {
@@ -306,11 +312,15 @@ TEST_CASE("a kept connection that ends, or answers too much, is not used again")
   w.probe.interval = seconds(600);
   w.watch();
   w.sink.is_busy = true;
-  SUBCASE("closed after each answer") { w.workers.script.end_after = true; }
+  SUBCASE("closed after each answer") {
+    w.workers.script.end_after = true;
+  }
   SUBCASE("bytes that nobody asked for") {
     w.workers.script.nonsense = message(200, "ok") + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
   }
-  SUBCASE("says that it closes") { w.workers.script.nonsense = message(200, "ok", "connection: close\r\n"); }
+  SUBCASE("says that it closes") {
+    w.workers.script.nonsense = message(200, "ok", "connection: close\r\n");
+  }
   const int before = w.workers.connects;
   w.loop.advance(milliseconds(2'600));
   CHECK(w.sink.lags.size() >= 10);
@@ -323,7 +333,8 @@ TEST_CASE("load: scraped every five seconds; two missed ones and it is unknown")
   w.workers.script.answer = [&](const std::string& target) {
     if (target != "/metrics") return orbit_answer(target);
     cpu += 2.5;
-    return message(200, "process_cpu_seconds_total " + std::to_string(cpu) + "\nprocess_resident_memory_bytes 400000\n");
+    return message(
+        200, "process_cpu_seconds_total " + std::to_string(cpu) + "\nprocess_resident_memory_bytes 400000\n");
   };
   w.probe.jitter = 0;
   w.watch();

@@ -18,15 +18,17 @@ const TimePoint kStart{seconds(1000)};
 
 std::string stat_line(int pid, const char* name, int user, int system, int start, int pages) {
   return std::to_string(pid) + " (" + name + ") S 1 2 3 4 5 6 7 8 9 10 " + std::to_string(user) + " " +
-         std::to_string(system) + " 0 0 20 0 4 0 " + std::to_string(start) + " 1000000 " + std::to_string(pages) +
-         " 18446744073709551615 0 0\n";
+         std::to_string(system) + " 0 0 20 0 4 0 " + std::to_string(start) + " 1000000 " +
+         std::to_string(pages) + " 18446744073709551615 0 0\n";
 }
 
-constexpr const char* kHeadings = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+constexpr const char* kHeadings =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
 std::string socket_line(const char* local, const char* state, int inode) {
-  return std::string("   0: ") + local + " 00000000:0000 " + state + " 00000000:00000000 00:00000000 00000000  1000        0 " +
-         std::to_string(inode) + " 1 0000000000000000 100 0 0 10 0\n";
+  return std::string("   0: ") + local + " 00000000:0000 " + state +
+         " 00000000:00000000 00:00000000 00000000  1000        0 " + std::to_string(inode) +
+         " 1 0000000000000000 100 0 0 10 0\n";
 }
 
 }  // namespace
@@ -60,10 +62,12 @@ TEST_CASE("what else there is") {
   FakeTree tree;
   tree.write("proc/stat", "cpu 1 2 3\nbtime 1700000000\n");
   tree.write("proc/7/stat", stat_line(7, "python", 1, 1, 500, 1));
-  tree.write("proc/7/limits", "Limit                     Soft Limit           Hard Limit           Units\n"
-                              "Max open files            20000                20000                files\n");
+  tree.write("proc/7/limits",
+             "Limit                     Soft Limit           Hard Limit           Units\n"
+             "Max open files            20000                20000                files\n");
   tree.write("proc/7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\n");
-  for (int fd = 0; fd < 5; ++fd) tree.link("proc/7/fd/" + std::to_string(fd), "/dev/null");
+  for (int fd = 0; fd < 5; ++fd)
+    tree.link("proc/7/fd/" + std::to_string(fd), "/dev/null");
   tree.write("proc/7/task/7/children", "8 9 ");
   const ProcessReader reader(tree.root.string());
   const auto c = reader.read(7);
@@ -72,7 +76,8 @@ TEST_CASE("what else there is") {
   CHECK(c->open_descriptors == 5);
   CHECK(c->read_bytes == 4096);
   CHECK(c->written_bytes == 8192);
-  CHECK(*c->start_time_seconds == doctest::Approx(1.7e9 + 500.0 / static_cast<double>(::sysconf(_SC_CLK_TCK))));
+  CHECK(*c->start_time_seconds ==
+        doctest::Approx(1.7e9 + 500.0 / static_cast<double>(::sysconf(_SC_CLK_TCK))));
   CHECK(reader.children(7) == std::vector<int>{8, 9});
   CHECK(reader.children(8).empty());
 }
@@ -97,13 +102,14 @@ TEST_CASE("cores in use between two looks; another process under the same pid is
 
 TEST_CASE("who listens: own address and all addresses, not neighbours, not connections") {
   FakeTree tree;
-  tree.write("proc/net/tcp", kHeadings + socket_line("0100007F:0BB9", "0A", 111)    // 127.0.0.1:3001
-                                 + socket_line("0100007F:0BB9", "01", 112)          // a connection to it
-                                 + socket_line("00000000:0BBA", "0A", 113)          // 0.0.0.0:3002
-                                 + socket_line("0200007F:0BBB", "0A", 114));        // 127.0.0.2:3003
-  tree.write("proc/net/tcp6", kHeadings + socket_line("00000000000000000000000001000000:0BBC", "0A", 115)   // [::1]:3004
-                                  + socket_line("00000000000000000000000000000000:0BBD", "0A", 116)         // [::]:3005
-                                  + socket_line("0000000000000000FFFF00000100007F:0BBE", "0A", 117));       // ::ffff:127.0.0.1
+  tree.write("proc/net/tcp", kHeadings + socket_line("0100007F:0BB9", "0A", 111)  // 127.0.0.1:3001
+                                 + socket_line("0100007F:0BB9", "01", 112)        // a connection to it
+                                 + socket_line("00000000:0BBA", "0A", 113)        // 0.0.0.0:3002
+                                 + socket_line("0200007F:0BBB", "0A", 114));      // 127.0.0.2:3003
+  tree.write("proc/net/tcp6",
+             kHeadings + socket_line("00000000000000000000000001000000:0BBC", "0A", 115)  // [::1]:3004
+                 + socket_line("00000000000000000000000000000000:0BBD", "0A", 116)        // [::]:3005
+                 + socket_line("0000000000000000FFFF00000100007F:0BBE", "0A", 117));      // ::ffff:127.0.0.1
   const auto holds = [&](int pid, int inode) {
     tree.link("proc/" + std::to_string(pid) + "/fd/3", "socket:[" + std::to_string(inode) + "]");
   };

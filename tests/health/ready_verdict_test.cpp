@@ -12,7 +12,8 @@ using balancing::ProbeResult;
 namespace {
 
 const char* const kReady = R"({"ready":true,"healthy_ratio":1.0,"healthy_adapters":2,"total_adapters":2})";
-const char* const kNotReady = R"({"ready":false,"healthy_ratio":0.5,"healthy_adapters":1,"total_adapters":2})";
+const char* const kNotReady =
+    R"({"ready":false,"healthy_ratio":0.5,"healthy_adapters":1,"total_adapters":2})";
 const char* const kNoManager = R"({"ready":false,"reason":"Adapter manager not available"})";
 
 void expect(WorkerKind known, int status, std::string_view body, ProbeResult result, WorkerKind kind) {
@@ -53,14 +54,18 @@ TEST_CASE("ORBIT's body decides, not its status") {
 }
 
 TEST_CASE("any answer of another worker is good") {
-  for (const int status : {200, 404, 500, 503}) expect(WorkerKind::http, status, kNotReady, ProbeResult::ok, WorkerKind::http);
+  for (const int status : {200, 404, 500, 503})
+    expect(WorkerKind::http, status, kNotReady, ProbeResult::ok, WorkerKind::http);
 }
 
 TEST_CASE("hostile bodies are strangers") {
   const std::string deep(kReadyBodyMax, '[');
-  const std::string large = std::string(R"({"ready":true,"healthy_ratio":1.0,"x":")") + std::string(kReadyBodyMax, 'x') + "\"}";
-  for (const std::string& body : {deep, large, std::string("\0\xff", 2), std::string(R"({"ready":"true","healthy_ratio":1})"),
-                                  std::string(R"({"ready":true,"healthy_ratio":"1"})"), std::string(R"([{"ready":true,"healthy_ratio":1}])")}) {
+  const std::string large =
+      std::string(R"({"ready":true,"healthy_ratio":1.0,"x":")") + std::string(kReadyBodyMax, 'x') + "\"}";
+  for (const std::string& body :
+       {deep, large, std::string("\0\xff", 2), std::string(R"({"ready":"true","healthy_ratio":1})"),
+        std::string(R"({"ready":true,"healthy_ratio":"1"})"),
+        std::string(R"([{"ready":true,"healthy_ratio":1}])")}) {
     expect(WorkerKind::unknown, 200, body, ProbeResult::ok, WorkerKind::http);
     expect(WorkerKind::orbit, 200, body, ProbeResult::not_ready, WorkerKind::orbit);
   }

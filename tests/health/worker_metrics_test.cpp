@@ -26,7 +26,8 @@ const std::string kPage =
 
 WorkerMetrics read_in_pieces(std::string_view page, std::size_t piece) {
   MetricsReader reader;
-  for (std::size_t at = 0; at < page.size(); at += piece) reader.feed(page.substr(at, piece));
+  for (std::size_t at = 0; at < page.size(); at += piece)
+    reader.feed(page.substr(at, piece));
   return reader.finish();
 }
 
@@ -47,9 +48,10 @@ TEST_CASE("the same numbers however the page is cut") {
 }
 
 TEST_CASE("what is not there is absent, and nonsense is not there") {
-  const WorkerMetrics m = read_in_pieces("process_cpu_seconds_total NaN\nprocess_open_fds -3\nprocess_resident_memory_bytes\n"
-                                         "process_start_time_seconds 12x\norbit_http_requests_in_progress{a=\"b 7\n\n#\n",
-                                         5);
+  const WorkerMetrics m = read_in_pieces(
+      "process_cpu_seconds_total NaN\nprocess_open_fds -3\nprocess_resident_memory_bytes\n"
+      "process_start_time_seconds 12x\norbit_http_requests_in_progress{a=\"b 7\n\n#\n",
+      5);
   CHECK_FALSE(m.cpu_seconds_total);
   CHECK_FALSE(m.open_descriptors);
   CHECK_FALSE(m.resident_bytes);
@@ -61,7 +63,8 @@ TEST_CASE("what is not there is absent, and nonsense is not there") {
 TEST_CASE("lines that are too long are skipped, whole") {
   const std::string noise = std::string(100'000, 'x') + "\n";
   for (const std::size_t piece : {999UL, 4096UL, 1'000'000UL}) {
-    const WorkerMetrics m = read_in_pieces(noise + "process_open_fds 5\n" + noise + "process_cpu_seconds_total 2\n" + noise, piece);
+    const WorkerMetrics m = read_in_pieces(
+        noise + "process_open_fds 5\n" + noise + "process_cpu_seconds_total 2\n" + noise, piece);
     CHECK(m.open_descriptors == 5);
     CHECK(m.cpu_seconds_total == 2);
   }
@@ -70,7 +73,8 @@ TEST_CASE("lines that are too long are skipped, whole") {
 TEST_CASE("after four MiB nothing more is read") {
   MetricsReader reader;
   const std::string piece(64UL * 1024, '\n');
-  for (std::size_t fed = 0; fed < MetricsReader::kPageMax; fed += piece.size()) reader.feed(piece);
+  for (std::size_t fed = 0; fed < MetricsReader::kPageMax; fed += piece.size())
+    reader.feed(piece);
   reader.feed("process_open_fds 5\n");
   CHECK_FALSE(reader.finish().open_descriptors);
 }

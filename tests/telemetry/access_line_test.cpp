@@ -27,7 +27,9 @@ std::string line_of(const AccessRecord& record) {
   return out;
 }
 
-json parsed(const AccessRecord& record) { return json::parse(line_of(record)); }
+json parsed(const AccessRecord& record) {
+  return json::parse(line_of(record));
+}
 
 AccessRecord chat() {
   AccessRecord r;
@@ -64,13 +66,14 @@ struct Blocks final : BlockSink {
 }  // namespace
 
 TEST_CASE("a whole line, word for word") {
-  CHECK(line_of(chat()) ==
-        R"({"time":"2026-11-23T08:31:45.042Z","id":"pg-6f1c9ab2-0000002a",)"
-        R"("worker_id":"0b54b9de-5d2e-4b6c-9f2e-9a1f62e1c1a5","method":"POST","path":"/v1/chat/completions",)"
-        R"("class":"chat","priority":"normal","backend":"worker-2","reason":"served","attempts":1,"status":200,)"
-        R"("bytes_in":812,"bytes_out":45210,"read_ms":0.213,"queue_ms":12.000,"connect_ms":0.004,)"
-        R"("head_ms":6.789,"first_event_ms":412.000,"total_ms":8123.456,"stream":"completed"})"
-        "\n");
+  CHECK(
+      line_of(chat()) ==
+      R"({"time":"2026-11-23T08:31:45.042Z","id":"pg-6f1c9ab2-0000002a",)"
+      R"("worker_id":"0b54b9de-5d2e-4b6c-9f2e-9a1f62e1c1a5","method":"POST","path":"/v1/chat/completions",)"
+      R"("class":"chat","priority":"normal","backend":"worker-2","reason":"served","attempts":1,"status":200,)"
+      R"("bytes_in":812,"bytes_out":45210,"read_ms":0.213,"queue_ms":12.000,"connect_ms":0.004,)"
+      R"("head_ms":6.789,"first_event_ms":412.000,"total_ms":8123.456,"stream":"completed"})"
+      "\n");
 }
 
 TEST_CASE("numbers of every length") {
@@ -79,8 +82,8 @@ TEST_CASE("numbers of every length") {
     for (const std::uint64_t n : {power - 1, power, power + 1, power * 9}) {
       r.bytes_in = n;
       r.bytes_out = ~n;
-      CHECK(line_of(r).find("\"bytes_in\":" + std::to_string(n) + ",\"bytes_out\":" + std::to_string(~n) + ",") !=
-            std::string::npos);
+      CHECK(line_of(r).find("\"bytes_in\":" + std::to_string(n) + ",\"bytes_out\":" + std::to_string(~n) +
+                            ",") != std::string::npos);
     }
   }
 }
@@ -91,8 +94,8 @@ TEST_CASE("what does not apply is left out") {
   r.status = 400;
   r.total = milliseconds(1);
   const json line = parsed(r);
-  for (const char* key : {"worker_id", "backend", "read_ms", "queue_ms", "connect_ms", "head_ms", "first_event_ms",
-                          "stream", "client_gone", "detached", "path_cut"}) {
+  for (const char* key : {"worker_id", "backend", "read_ms", "queue_ms", "connect_ms", "head_ms",
+                          "first_event_ms", "stream", "client_gone", "detached", "path_cut"}) {
     CHECK_FALSE(line.contains(key));
   }
   CHECK(line["reason"] == "bad_request");
@@ -121,12 +124,12 @@ TEST_CASE("hostile texts stay inside their string") {
       {std::string("/nul\0l", 6), std::string("/nul\0l", 6)},
       {"/\x1b[2J\x7f", "/\x1b[2J\x7f"},
       {"/caf\xc3\xa9/\xe2\x82\xac/\xf0\x9f\x98\x80", "/caf\xc3\xa9/\xe2\x82\xac/\xf0\x9f\x98\x80"},
-      {"/\xc2\x9b", "/\xc2\x9b"},                                            // C1: escaped, the same character
-      {"/\xff\xfe", "/\xef\xbf\xbd\xef\xbf\xbd"},                            // never UTF-8
-      {"/\xc0\xaf", "/\xef\xbf\xbd\xef\xbf\xbd"},                            // overlong slash
-      {"/\xed\xa0\x80", "/\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},            // surrogate
+      {"/\xc2\x9b", "/\xc2\x9b"},                                  // C1: escaped, the same character
+      {"/\xff\xfe", "/\xef\xbf\xbd\xef\xbf\xbd"},                  // never UTF-8
+      {"/\xc0\xaf", "/\xef\xbf\xbd\xef\xbf\xbd"},                  // overlong slash
+      {"/\xed\xa0\x80", "/\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // surrogate
       {"/\xf4\x90\x80\x80", "/\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  // above U+10FFFF
-      {"/cut\xe2\x82", "/cut\xef\xbf\xbd\xef\xbf\xbd"},                      // ends within a character
+      {"/cut\xe2\x82", "/cut\xef\xbf\xbd\xef\xbf\xbd"},                            // ends within a character
       {"/12345678\"", "/12345678\""},
       {"/1234567\x80", "/1234567\xef\xbf\xbd"},
   };
@@ -141,7 +144,8 @@ TEST_CASE("hostile texts stay inside their string") {
     CAPTURE(line);
     REQUIRE(json::accept(line));
     const json got = json::parse(line);
-    for (const char* key : {"path", "id", "worker_id", "method", "backend"}) CHECK(got[key] == expected);
+    for (const char* key : {"path", "id", "worker_id", "method", "backend"})
+      CHECK(got[key] == expected);
     CHECK(got["reason"] == "served");
     // Nothing a terminal or a line reader would obey.
     for (const char c : line.substr(0, line.size() - 1)) {
@@ -158,7 +162,9 @@ TEST_CASE("random bytes of any length always give one line of JSON within its bo
     std::string noise(rng.below(1500), '\0');
     const std::uint32_t shape = rng.below(3);
     for (char& c : noise) {
-      c = static_cast<char>(shape == 0 ? rng.below(256) : shape == 1 ? rng.below(32) : 0x70 + rng.below(0x60));
+      c = static_cast<char>(shape == 0   ? rng.below(256)
+                            : shape == 1 ? rng.below(32)
+                                         : 0x70 + rng.below(0x60));
     }
     AccessRecord r = chat();
     r.path = r.request_id = r.worker_request_id = r.method = r.backend = noise;
@@ -176,7 +182,8 @@ TEST_CASE("random bytes of any length always give one line of JSON within its bo
 TEST_CASE("long texts are cut between characters, and a cut path says so") {
   AccessRecord r = chat();
   std::string path = "/";
-  while (path.size() < 600) path += "\xe2\x82\xac";
+  while (path.size() < 600)
+    path += "\xe2\x82\xac";
   r.path = path;
   const json line = parsed(r);
   CHECK(line["path_cut"] == true);
@@ -219,7 +226,8 @@ TEST_CASE("a block is handed over when it is full, when a second has passed, and
     CHECK(sink.blocks[0] == line_of(chat()) + line_of(chat()));
     CHECK(buffer.buffered_bytes() == 0);
 
-    while (sink.blocks.size() == 1) buffer.append(chat(), kStart + seconds(2));
+    while (sink.blocks.size() == 1)
+      buffer.append(chat(), kStart + seconds(2));
     CHECK(sink.blocks[1].size() >= AccessLogBuffer::kBlock);
     CHECK(sink.blocks[1].size() < AccessLogBuffer::kBlock + kLineMax);
     CHECK(sink.blocks[1].back() == '\n');
@@ -227,7 +235,8 @@ TEST_CASE("a block is handed over when it is full, when a second has passed, and
   }
   REQUIRE(sink.blocks.size() == 3);
   std::uint32_t lines = 0;
-  for (const std::string& block : sink.blocks) lines += static_cast<std::uint32_t>(std::count(block.begin(), block.end(), '\n'));
+  for (const std::string& block : sink.blocks)
+    lines += static_cast<std::uint32_t>(std::count(block.begin(), block.end(), '\n'));
   CHECK(lines == sink.lines);
 }
 

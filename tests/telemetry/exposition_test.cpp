@@ -80,9 +80,12 @@ struct Inputs {
 
 Inputs everything() {
   Inputs in;
-  for (int i = 0; i < 100; ++i) in.loop->observe(Latency::queue_wait, RequestClass::chat, milliseconds(i));
-  for (int i = 0; i < 100; ++i) in.loop->observe(Latency::first_event, RequestClass::chat, milliseconds(10 * i));
-  for (int i = 0; i < 5; ++i) in.loop->observe(Latency::head_lag, RequestClass::chat, milliseconds(8));
+  for (int i = 0; i < 100; ++i)
+    in.loop->observe(Latency::queue_wait, RequestClass::chat, milliseconds(i));
+  for (int i = 0; i < 100; ++i)
+    in.loop->observe(Latency::first_event, RequestClass::chat, milliseconds(10 * i));
+  for (int i = 0; i < 5; ++i)
+    in.loop->observe(Latency::head_lag, RequestClass::chat, milliseconds(8));
   in.loop->observe(Latency::duration, RequestClass::search, seconds(500));
   in.loop->finished(RequestClass::chat, Reason::served);
   in.loop->finished(RequestClass::chat, Reason::queue_timeout);
@@ -118,18 +121,20 @@ TEST_CASE("the linter's rules") {
   Inputs in = everything();
   const Parsed p = parse(in.page());
   CHECK(p.order.size() > 45);
-  const std::set<std::string> kBadWords = {"s",  "ms", "us", "ns", "sec", "b",    "kb",  "mb",  "gb",      "milliseconds",
-                                           "minutes", "hours", "days", "percent", "counter", "gauge", "histogram",
-                                           "summary"};
+  const std::set<std::string> kBadWords = {
+      "s",       "ms",    "us",   "ns",      "sec",     "b",     "kb",        "mb",     "gb", "milliseconds",
+      "minutes", "hours", "days", "percent", "counter", "gauge", "histogram", "summary"};
   for (const std::string& name : p.order) {
     CAPTURE(name);
     CHECK(name.starts_with("perigee_"));
     CHECK_FALSE(p.help.at(name).empty());
     const std::string& type = p.type.at(name);
     CHECK(name.ends_with("_total") == (type == "counter"));
-    for (const char* reserved : {"_count", "_sum", "_bucket"}) CHECK_FALSE(name.ends_with(reserved));
+    for (const char* reserved : {"_count", "_sum", "_bucket"})
+      CHECK_FALSE(name.ends_with(reserved));
     std::istringstream parts(name);
-    for (std::string part; std::getline(parts, part, '_');) CHECK_FALSE(kBadWords.contains(part));
+    for (std::string part; std::getline(parts, part, '_');)
+      CHECK_FALSE(kBadWords.contains(part));
   }
   for (const auto& [series, value] : p.series) {
     CAPTURE(series);
@@ -162,7 +167,8 @@ TEST_CASE("numbers arrive where they belong") {
   CHECK(value(R"(perigee_request_duration_seconds_bucket{class="search",le="+Inf"})") == 1);
   CHECK(value(R"(perigee_recent_latency_seconds{stage="first_event",class="chat",percentile="95"})") ==
         doctest::Approx(.94).epsilon(.008));
-  CHECK_FALSE(p.series.contains(R"(perigee_recent_latency_seconds{stage="head_lag",class="chat",percentile="95"})"));
+  CHECK_FALSE(
+      p.series.contains(R"(perigee_recent_latency_seconds{stage="head_lag",class="chat",percentile="95"})"));
   CHECK(value(R"(perigee_backends{state="up"})") == 1);
   CHECK(value(R"(perigee_backend_breaker_state{backend="worker-1",state="half_open"})") == 1);
   CHECK(value(R"(perigee_backend_breaker_state{backend="worker-1",state="closed"})") == 0);
@@ -199,7 +205,8 @@ TEST_CASE("names of backends are bounded, made safe and kept apart") {
   const std::string page = in.page();
   const Parsed p = parse(page);
   std::size_t shown = 0;
-  for (const auto& [series, value] : p.series) shown += series.starts_with("perigee_backend_up{");
+  for (const auto& [series, value] : p.series)
+    shown += series.starts_with("perigee_backend_up{");
   CHECK(shown == kBackendsShown);
   CHECK(p.series.at(R"(perigee_backends{state="down"})") == 100);
   CHECK_FALSE(p.series.contains("perigee_fake"));

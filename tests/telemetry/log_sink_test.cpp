@@ -58,7 +58,9 @@ bool soon(Condition condition) {
   return false;
 }
 
-std::uint64_t settled(const LogSink::Counters& c) { return c.lines_written + c.lines_dropped + c.lines_failed; }
+std::uint64_t settled(const LogSink::Counters& c) {
+  return c.lines_written + c.lines_dropped + c.lines_failed;
+}
 
 }  // namespace
 
@@ -89,13 +91,14 @@ TEST_CASE("blocks reach the file in order, appended, whole at the end") {
   for (int run = 0; run < 2; ++run) {
     const auto sink = open_sink(path);
     for (int i = 0; i < 40; ++i) {
-      const std::string block = std::to_string(run) + " " + std::to_string(i) + std::string(1000, 'x') + "\nsecond\n";
+      const std::string block =
+          std::to_string(run) + " " + std::to_string(i) + std::string(1000, 'x') + "\nsecond\n";
       sink->write_block(block, 2);
       expected += block;
     }
   }
   CHECK(content(path) == expected);
-  struct stat about {};
+  struct stat about{};
   REQUIRE(::stat(path.c_str(), &about) == 0);
   CHECK((about.st_mode & 07) == 0);  // others may not read who asked for what
 }
@@ -151,7 +154,8 @@ TEST_CASE("a reader that does not read: the oldest is dropped and counted, nobod
     CHECK(seen.lines_written >= 4);  // the four newest, and what was being written
     CHECK(seen.lines_failed == 0);
     CHECK(seen.lines_written + seen.lines_dropped == accepted);
-    for (int i = 0; i < 50; ++i) sink->write_block(block, 1);  // and nobody ever reads again
+    for (int i = 0; i < 50; ++i)
+      sink->write_block(block, 1);  // and nobody ever reads again
   }
   ::close(reader);
 }
@@ -182,7 +186,8 @@ TEST_CASE("loops that write at the same time lose nothing and mix no lines") {
   {
     const auto sink = open_sink(path, 4096);
     const auto write = [&](char who) {
-      for (int i = 0; i < 500; ++i) sink->write_block(std::string(100, who) + "\n", 1);
+      for (int i = 0; i < 500; ++i)
+        sink->write_block(std::string(100, who) + "\n", 1);
     };
     std::thread a(write, 'a');
     std::thread b(write, 'b');

@@ -24,7 +24,8 @@ TEST_CASE("a line has time, level, text and fields") {
   f.log.warn("backend is down", {{"backend", "worker-2"}, {"failures", 3}, {"ratio", .5}, {"refused", true}});
   REQUIRE(f.lines.size() == 1);
   CHECK(f.lines[0] ==
-        "2023-11-14T22:30:00.000Z warning backend is down backend=worker-2 failures=3 ratio=0.5 refused=true\n");
+        "2023-11-14T22:30:00.000Z warning backend is down backend=worker-2 failures=3 ratio=0.5 "
+        "refused=true\n");
 }
 
 TEST_CASE("nobody can forge a line or an escape sequence") {
@@ -59,7 +60,8 @@ TEST_CASE("levels") {
 
 TEST_CASE("a repeated warning is written once in ten seconds, with the number of those left out") {
   Fixture f;
-  for (int i = 0; i < 100; ++i) f.log.repeated(LogLevel::warning, "probe w1", "no answer");
+  for (int i = 0; i < 100; ++i)
+    f.log.repeated(LogLevel::warning, "probe w1", "no answer");
   f.log.repeated(LogLevel::warning, "probe w2", "no answer");
   CHECK(f.lines.size() == 2);
   f.clock.advance(seconds(9));

@@ -30,28 +30,38 @@ TEST_CASE("a fresh table is all zero") {
 TEST_CASE("every cell is a cell of its own") {
   const auto loop = std::make_unique<LoopMetrics>();
   std::uint64_t n = 0;
-  for (std::size_t i = 0; i < kCountCount; ++i) loop->add(static_cast<Count>(i), ++n);
+  for (std::size_t i = 0; i < kCountCount; ++i)
+    loop->add(static_cast<Count>(i), ++n);
   for (std::size_t c = 0; c < kClassCount; ++c) {
     const auto cls = static_cast<RequestClass>(c);
-    for (std::size_t r = 0; r < kReasonCount; ++r) loop->finished(cls, static_cast<Reason>(r));
-    for (int status : {0, 101, 200, 302, 404, 503}) loop->responded(cls, status);
-    for (std::size_t v = 0; v < kVerdictCount; ++v) loop->stream_ended(cls, static_cast<StreamVerdict>(v));
+    for (std::size_t r = 0; r < kReasonCount; ++r)
+      loop->finished(cls, static_cast<Reason>(r));
+    for (int status : {0, 101, 200, 302, 404, 503})
+      loop->responded(cls, status);
+    for (std::size_t v = 0; v < kVerdictCount; ++v)
+      loop->stream_ended(cls, static_cast<StreamVerdict>(v));
     for (std::size_t l = 0; l < kLatencyCount; ++l) {
-      for (double bound : kLatencyBounds) loop->observe(static_cast<Latency>(l), cls, from_seconds(bound));
+      for (double bound : kLatencyBounds)
+        loop->observe(static_cast<Latency>(l), cls, from_seconds(bound));
       loop->observe(static_cast<Latency>(l), cls, seconds(121));
     }
   }
   MetricTotals totals;
   totals.add(*loop);
-  for (std::size_t i = 0; i < kCountCount; ++i) CHECK(totals.count(static_cast<Count>(i)) == i + 1);
+  for (std::size_t i = 0; i < kCountCount; ++i)
+    CHECK(totals.count(static_cast<Count>(i)) == i + 1);
   for (std::size_t c = 0; c < kClassCount; ++c) {
     const auto cls = static_cast<RequestClass>(c);
-    for (std::size_t r = 0; r < kReasonCount; ++r) CHECK(totals.outcomes(cls, static_cast<Reason>(r)) == 1);
-    for (std::size_t h = 0; h < kStatusClasses; ++h) CHECK(totals.responses(cls, h) == 1);
-    for (std::size_t v = 0; v < kVerdictCount; ++v) CHECK(totals.verdicts(cls, static_cast<StreamVerdict>(v)) == 1);
+    for (std::size_t r = 0; r < kReasonCount; ++r)
+      CHECK(totals.outcomes(cls, static_cast<Reason>(r)) == 1);
+    for (std::size_t h = 0; h < kStatusClasses; ++h)
+      CHECK(totals.responses(cls, h) == 1);
+    for (std::size_t v = 0; v < kVerdictCount; ++v)
+      CHECK(totals.verdicts(cls, static_cast<StreamVerdict>(v)) == 1);
     for (std::size_t l = 0; l < kLatencyCount; ++l) {
       // A bound belongs to its own bucket (le), what lies above all to the last one.
-      for (std::size_t b = 0; b < kLatencyBuckets; ++b) CHECK(totals.samples(static_cast<Latency>(l), cls, b) == 1);
+      for (std::size_t b = 0; b < kLatencyBuckets; ++b)
+        CHECK(totals.samples(static_cast<Latency>(l), cls, b) == 1);
       CHECK(totals.sum_seconds(static_cast<Latency>(l), cls) == doctest::Approx(240.94 + 121).epsilon(1e-6));
     }
   }
@@ -129,7 +139,8 @@ TEST_CASE("recent quantiles merge the loops and forget after a minute") {
   const std::vector<const LoopMetrics*> loops{a.get(), b.get()};
   RecentLatencies recent;
   CHECK_FALSE(recent.quantile(Latency::duration, RequestClass::chat, .5, kStart));
-  for (int i = 1; i <= 100; ++i) (i % 2 == 0 ? a : b)->observe(Latency::duration, RequestClass::chat, milliseconds(10 * i));
+  for (int i = 1; i <= 100; ++i)
+    (i % 2 == 0 ? a : b)->observe(Latency::duration, RequestClass::chat, milliseconds(10 * i));
   recent.tick(loops, kStart);
   recent.tick(loops, kStart + seconds(1));  // the same samples are not taken twice
   CHECK(*recent.quantile(Latency::duration, RequestClass::chat, .5, kStart + seconds(1)) ==
@@ -137,7 +148,8 @@ TEST_CASE("recent quantiles merge the loops and forget after a minute") {
   CHECK(*recent.quantile(Latency::duration, RequestClass::chat, .99, kStart + seconds(1)) ==
         doctest::Approx(.99).epsilon(.008));
   CHECK_FALSE(recent.quantile(Latency::duration, RequestClass::search, .5, kStart + seconds(1)));
-  for (int i = 0; i < 50; ++i) a->observe(Latency::duration, RequestClass::chat, seconds(4));
+  for (int i = 0; i < 50; ++i)
+    a->observe(Latency::duration, RequestClass::chat, seconds(4));
   recent.tick(loops, kStart + seconds(30));
   recent.tick(loops, kStart + seconds(65));
   CHECK(*recent.quantile(Latency::duration, RequestClass::chat, .01, kStart + seconds(65)) ==

@@ -30,7 +30,8 @@ double sample(Rng& rng) {
 TEST_CASE("too few samples are unknown") {
   Histogram h;
   CHECK_FALSE(h.quantile(.5));
-  for (int i = 0; i < 19; ++i) h.record(.1);
+  for (int i = 0; i < 19; ++i)
+    h.record(.1);
   CHECK_FALSE(h.quantile(.5));
   h.record(.1);
   REQUIRE(h.quantile(.5));
@@ -91,7 +92,8 @@ TEST_CASE("merging is exact, and subtracting undoes it") {
 TEST_CASE("the ring forgets ten seconds at a time and is empty after six steps") {
   SlidingHistogram ring(kStart);
   for (int part = 0; part < 6; ++part) {
-    for (int i = 0; i < 100; ++i) ring.record(.1 * (part + 1), kStart + seconds(10 * part));
+    for (int i = 0; i < 100; ++i)
+      ring.record(.1 * (part + 1), kStart + seconds(10 * part));
   }
   CHECK(ring.count(kStart + seconds(59)) == 600);
   CHECK(ring.count(kStart + seconds(60)) == 500);
@@ -104,19 +106,23 @@ TEST_CASE("the ring forgets ten seconds at a time and is empty after six steps")
 
 TEST_CASE("a ring that slept for an hour is empty and works on") {
   SlidingHistogram ring(kStart);
-  for (int i = 0; i < 100; ++i) ring.record(5, kStart);
+  for (int i = 0; i < 100; ++i)
+    ring.record(5, kStart);
   const TimePoint later = kStart + seconds(3605);
   CHECK(ring.count(later) == 0);
-  for (int i = 0; i < 30; ++i) ring.record(1, later);
+  for (int i = 0; i < 30; ++i)
+    ring.record(1, later);
   CHECK(ring.count(later + seconds(49)) == 30);
   CHECK(*ring.quantile(.5, later) == doctest::Approx(1).epsilon(.008));
 }
 
 TEST_CASE("an answer is kept for a second") {
   SlidingHistogram ring(kStart);
-  for (int i = 0; i < 100; ++i) ring.record(1, kStart);
+  for (int i = 0; i < 100; ++i)
+    ring.record(1, kStart);
   const auto before = ring.quantile(.99, kStart);
-  for (int i = 0; i < 100; ++i) ring.record(10, kStart);
+  for (int i = 0; i < 100; ++i)
+    ring.record(10, kStart);
   CHECK(ring.quantile(.99, kStart + milliseconds(999)) == before);
   CHECK(*ring.quantile(.99, kStart + seconds(1)) == doctest::Approx(10).epsilon(.008));
 }

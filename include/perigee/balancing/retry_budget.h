@@ -35,6 +35,9 @@ class RetryBudget {
   // May a retry of this class start, with so many exchanges in flight or waiting in the pool? True = it is
   // spent and counts as running until retry_ended().
   [[nodiscard]] bool try_retry(RequestClass c, std::size_t active, TimePoint now);
+  // A retry of something of which nothing was sent: no worker does it twice, so it costs nothing; it only
+  // counts as running until retry_ended().
+  void free_retry() { ++in_flight_; }
   void retry_ended();
 
   [[nodiscard]] std::uint32_t retries_in_flight() const { return in_flight_; }

@@ -16,10 +16,10 @@ enum class Command : std::uint8_t { run, check, schema, version, help };
 
 struct CommandLine {
   Command command = Command::run;
-  std::string file;                  // run: --config; check: FILE
-  std::vector<std::string> listen;   // run without a file, as written
+  std::string file;                 // run: --config; check: FILE
+  std::vector<std::string> listen;  // run without a file, as written
   std::vector<std::string> workers;
-  std::string admin;                 // as written: an address, `off`, or empty = default
+  std::string admin;  // as written: an address, `off`, or empty = default
 };
 
 // `arguments` without the program's name. The error is one line for a person, with the nearest known option.

@@ -2,7 +2,8 @@
 //
 // The loader (loader.h) makes one `Config` from a file and hands it out as a `Snapshot`; a reload makes
 // another and swaps it whole. Any thread may read a snapshot for as long as it holds it. The default value
-// of each field stands here and nowhere else; src/config/*_table.cpp gives each field its key, range and text.
+// of each field stands here and nowhere else; src/config/*_table.cpp gives each field its key, range and
+// text.
 //
 // Durations are non-negative. Where a clock may be switched off the field says so, and then holds kNoClock.
 // Bytes are bytes. A bound that is off holds kUnbounded.
@@ -27,6 +28,11 @@ using namespace std::chrono_literals;
 
 inline constexpr Duration kNoClock = Duration::max();
 inline constexpr std::uint32_t kUnbounded = std::numeric_limits<std::uint32_t>::max();
+// What the dispatcher's tables hold; more of them is an error in the file.
+inline constexpr std::uint32_t kMaxWorkers = 64;
+inline constexpr std::uint32_t kMaxPools = 16;  // the pool of all workers included
+inline constexpr std::uint32_t kMaxIoThreads = 31;
+inline constexpr std::size_t kMaxNameBytes = 128;  // of a worker or pool
 inline constexpr std::uint64_t kKiB = 1024;
 inline constexpr std::uint64_t kMiB = 1024 * 1024;
 
@@ -46,7 +52,7 @@ struct PerClass {
   bool operator==(const PerClass&) const = default;
 };
 
-// --- Where clients and operators reach us --------------------------------------------------------------
+// --- Where clients and operators reach us ----------------------------------------------------------------
 
 struct Listener {
   Address address{Address::Kind::tcp, "0.0.0.0", 3000, {}};
@@ -63,11 +69,11 @@ struct Admin {
 // --- Workers and pools -----------------------------------------------------------------------------------
 
 struct Worker {
-  std::string name;                           // unique, no `/`; `host:port` unless written
-  Address address;                            // from the URL
-  std::string host;                           // Host field of probes: the URL's authority
-  double weight = 1.0;                        // 0.01 … 100
-  WorkerKind kind = WorkerKind::unknown;      // unknown = found by the first probe
+  std::string name;                                      // unique, no `/`; `host:port` unless written
+  Address address;                                       // from the URL
+  std::string host;                                      // Host field of probes: the URL's authority
+  double weight = 1.0;                                   // 0.01 … 100
+  WorkerKind kind = WorkerKind::unknown;                 // unknown = found by the first probe
   std::optional<std::uint32_t> max_concurrent_requests;  // this worker's own, before the general one
   std::optional<std::uint32_t> provider_connections;     // this worker's own, before the general one
   bool operator==(const Worker&) const = default;
@@ -80,14 +86,15 @@ struct Pool {
 };
 
 enum class Picker : std::uint8_t { least_loaded, round_robin, least_outstanding };
-inline constexpr std::array<std::string_view, 3> kPickerNames = {"least_loaded", "round_robin", "least_outstanding"};
+inline constexpr std::array<std::string_view, 3> kPickerNames = {"least_loaded", "round_robin",
+                                                                 "least_outstanding"};
 
 struct Balancing {
   Picker picker = Picker::least_loaded;
   bool operator==(const Balancing&) const = default;
 };
 
-// --- How much at once --------------------------------------------------------------------------------------
+// --- How much at once ------------------------------------------------------------------------------------
 
 // Bounds of the whole sidecar.
 struct Limits {
@@ -144,7 +151,8 @@ constexpr std::optional<ThreadPool> thread_pool_of(RequestClass c) {
 }
 // Bound of starting exchanges a backend, shared by the classes of one thread pool; kUnbounded = not written.
 struct Starting {
-  std::array<std::uint32_t, kThreadPoolCount> bound{kUnbounded, kUnbounded, kUnbounded, kUnbounded, kUnbounded};
+  std::array<std::uint32_t, kThreadPoolCount> bound{kUnbounded, kUnbounded, kUnbounded, kUnbounded,
+                                                    kUnbounded};
   [[nodiscard]] std::uint32_t of(RequestClass c) const {
     const auto pool = thread_pool_of(c);
     return pool ? bound[static_cast<std::size_t>(*pool)] : kUnbounded;
@@ -152,7 +160,7 @@ struct Starting {
   bool operator==(const Starting&) const = default;
 };
 
-// --- Waiting -------------------------------------------------------------------------------------------------
+// --- Waiting ---------------------------------------------------------------------------------------------
 
 struct Queue {
   std::uint32_t entries = 5000;           // for all
@@ -167,11 +175,13 @@ struct QueueWait {
   PerClass<Duration> by_class =
       PerClass<Duration>(10s).set(RequestClass::chat, 30s).set(RequestClass::files, 60s);
   Duration http = 30s;
-  [[nodiscard]] Duration of(RequestClass c, bool orbit_pool) const { return orbit_pool ? by_class.at(c) : http; }
+  [[nodiscard]] Duration of(RequestClass c, bool orbit_pool) const {
+    return orbit_pool ? by_class.at(c) : http;
+  }
   bool operator==(const QueueWait&) const = default;
 };
 
-// --- Time ----------------------------------------------------------------------------------------------------
+// --- Time ------------------------------------------------------------------------------------------------
 
 // Towards workers. Each may be kNoClock except `connect`.
 struct Clocks {
@@ -190,20 +200,20 @@ struct Client {
   Duration head = 10s;             // first byte of a head → its end
   std::uint64_t body_rate = kKiB;  // least bytes a second of a body, averaged, once `body_grace` has passed
   Duration body_grace = 10s;
-  Duration keep_alive = 75s;       // idle between two requests
-  Duration stalled = 60s;          // a client that takes no byte of its answer
+  Duration keep_alive = 75s;  // idle between two requests
+  Duration stalled = 60s;     // a client that takes no byte of its answer
   bool operator==(const Client&) const = default;
 };
 
 // Connections towards workers that are kept open between requests.
 struct Upstream {
-  Duration idle = 4s;                    // closed by us after this; ORBIT's server closes after 5 s
-  std::uint32_t idle_per_worker = 256;   // a loop and backend
-  std::uint32_t idle_total = kUnbounded; // a loop, all backends
+  Duration idle = 4s;                     // closed by us after this; ORBIT's server closes after 5 s
+  std::uint32_t idle_per_worker = 256;    // a loop and backend
+  std::uint32_t idle_total = kUnbounded;  // a loop, all backends
   bool operator==(const Upstream&) const = default;
 };
 
-// --- When things fail ------------------------------------------------------------------------------------------
+// --- When things fail ------------------------------------------------------------------------------------
 
 struct Retries {
   // Further attempts after the first.
@@ -216,8 +226,8 @@ struct Breaker {
   std::uint32_t consecutive = 5;  // counted failures in a row that open it
   Duration open = 5s;             // first time open; doubles with each trip in a row
   Duration open_max = 60s;
-  double jitter = 0.2;            // share of the open time, either way
-  std::uint32_t trials = 3;       // half-open: at most this many at once, all must succeed
+  double jitter = 0.2;       // share of the open time, either way
+  std::uint32_t trials = 3;  // half-open: at most this many at once, all must succeed
   bool operator==(const Breaker&) const = default;
 };
 
@@ -235,11 +245,11 @@ struct Probe {
   std::uint32_t fall = 3;
   std::uint32_t rise = 2;
   ProbeKind kind = ProbeKind::http;
-  std::string path = "/";           // kind http
+  std::string path = "/";  // kind http
   bool operator==(const Probe&) const = default;
 };
 
-// --- What requests may look like -----------------------------------------------------------------------------
+// --- What requests may look like -------------------------------------------------------------------------
 
 struct Heads {
   std::uint64_t bytes = 64 * kKiB;  // start line and fields
@@ -273,13 +283,13 @@ struct HeaderMatch {
 struct Route {
   std::string host;                  // without port, lower case; `*.example.org` allowed; empty = any
   std::vector<std::string> methods;  // empty = any
-  std::string path;                  // exact, or a prefix if it ends in `*` (which is not kept: see path_prefix)
+  std::string path;  // exact, or a prefix if it ends in `*` (which is not kept: see path_prefix)
   bool path_prefix = false;
   std::vector<HeaderMatch> headers;  // all must match
   std::optional<RequestClass> request_class;
   std::optional<Priority> priority;
   std::optional<Replay> replay;
-  std::string pool;                  // empty = the default pool
+  std::string pool;  // empty = the default pool
   bool operator==(const Route&) const = default;
 };
 
@@ -305,7 +315,7 @@ struct Cors {
   bool operator==(const Cors&) const = default;
 };
 
-// --- The process -----------------------------------------------------------------------------------------------
+// --- The process -----------------------------------------------------------------------------------------
 
 struct AccessLog {
   bool enabled = true;

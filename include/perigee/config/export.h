@@ -1,4 +1,5 @@
-// A Config told to others: as JSON for the admin API, as a JSON Schema for editors, as differences for a reload.
+// A Config told to others: as JSON for the admin API, as a JSON Schema for editors, as differences for a
+// reload.
 //
 // All three come from the field table that the loader parses with, so they cannot drift from it.
 #pragma once
@@ -17,8 +18,8 @@ namespace perigee::config {
 nlohmann::ordered_json to_redacted_json(const Config& config);
 
 struct Change {
-  std::string key;    // `limits.streams`; lists are told as a whole, except workers, told by name
-  std::string before; // as JSON, redacted; empty = was not there
+  std::string key;     // `limits.streams`; lists are told as a whole, except workers, told by name
+  std::string before;  // as JSON, redacted; empty = was not there
   std::string after;
   bool needs_restart = false;  // a reload cannot apply it: the new value waits for the next start
 };

@@ -29,9 +29,9 @@ struct Place {
 
 struct Diagnostic {
   Place place;
-  std::string key;       // path of keys: `workers[1].weight`; empty for the file as a whole
-  std::string message;   // what was found and what was expected; never holds a secret
-  std::string nearest;   // the nearest known key or value; empty if none is near
+  std::string key;      // path of keys: `workers[1].weight`; empty for the file as a whole
+  std::string message;  // what was found and what was expected; never holds a secret
+  std::string nearest;  // the nearest known key or value; empty if none is near
 };
 // `perigee.yaml:3:9: limits.straems: unknown key (did you mean `streams`?)`
 std::string to_string(const Diagnostic& d);

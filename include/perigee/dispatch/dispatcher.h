@@ -205,6 +205,8 @@ class Dispatcher {
   // Asks the retry budget for one more attempt, before acquire with Ask::retry. A granted try is given back by
   // whatever ends that attempt (its ticket, a refusal, a cancel); or by drop_retry where no acquire followed.
   [[nodiscard]] bool try_retry(RequestClass c, TimePoint now);
+  // The same for an attempt of which nothing was sent: always granted, because no worker does anything twice.
+  void free_retry();
   void drop_retry();
 
   // --- time. After any turn in which a loop called in here it asks take_wakeup (two relaxed loads where there

@@ -61,9 +61,9 @@ class Stream {
   Result<void> write(Bytes bytes) { return write(std::span<const Bytes>(&bytes, 1)); }
   // Bytes written but not yet taken by the system.
   [[nodiscard]] virtual std::size_t backlog() const = 0;
-  // `auto r = co_await stream.drained();`: until the backlog is at most kBacklogLow.
+  // `auto r = co_await stream.drained();`: until the backlog is at most `low`. One waiter at a time.
   class Drained;
-  [[nodiscard]] Drained drained();
+  [[nodiscard]] Drained drained(std::size_t low = kBacklogLow);
 
   // Ends our side once everything written is out (FIN). Reading goes on.
   virtual void shutdown() = 0;
@@ -96,6 +96,8 @@ class Stream {
   virtual void close() = 0;
 
  private:
+  void hold_back();
+
   Read* reader_ = nullptr;
   Drained* drainer_ = nullptr;
   std::unique_ptr<std::string> pending_;  // came while nobody read
@@ -138,7 +140,7 @@ class Stream::Read : public coro::Wait {
 
 class Stream::Drained : public coro::Wait {
  public:
-  explicit Drained(Stream& stream) : Wait(&on_cancel), stream_(stream) {}
+  Drained(Stream& stream, std::size_t low) : Wait(&on_cancel), stream_(stream), low_(low) {}
   bool await_ready();
   template <typename P>
   bool await_suspend(std::coroutine_handle<P> h) {
@@ -156,10 +158,11 @@ class Stream::Drained : public coro::Wait {
     wake();
   }
   Stream& stream_;
+  std::size_t low_;
   Result<void> result_;
 };
 
 inline Stream::Read Stream::read() { return Read(*this); }
-inline Stream::Drained Stream::drained() { return Drained(*this); }
+inline Stream::Drained Stream::drained(std::size_t low) { return Drained(*this, low); }
 
 }  // namespace perigee::net
