@@ -312,7 +312,10 @@ void Core::on_lag_probe(Backend& b, TimePoint sent, TimePoint now) {
 
 void Core::on_lag_unanswered(Backend& b, TimePoint sent, TimePoint now) {
   tick(now);
-  if (!b.removed && policy_.steered && b.lag.steered()) b.lag.on_unanswered(now_, sent, b.in_flight);
+  if (!b.removed && policy_.steered && b.lag.steered()) {
+    b.lag.on_probe_sent(sent);  // for those who did not say so when it left
+    b.lag.on_unanswered(now_, sent, b.in_flight);
+  }
   pump(now_);
 }
 

@@ -56,6 +56,36 @@ auto Dispatcher::locked(LoopPort* caller, Change&& change) const {
   }
 }
 
+// For changes that come from another thread than those of the ports: what falls due by them must wake a loop that
+// may be asleep and has set its timer for later, or not at all.
+template <typename Change>
+auto Dispatcher::from_outside(Change&& change) {
+  LoopPort* sleeper = nullptr;
+  const auto find_sleeper = [&](Core& core) {
+    if (ticks(core.next_due()) >= armed_.load(std::memory_order_relaxed)) return;
+    const auto port = std::ranges::find_if(ports_, [](const LoopPort* p) { return p != nullptr; });
+    if (port != ports_.end()) sleeper = *port;
+  };
+  const auto wake = [&] {
+    if (sleeper != nullptr) sleeper->waker_.wake();
+  };
+  if constexpr (std::is_void_v<decltype(change(*core_))>) {
+    locked(nullptr, [&](Core& core) {
+      change(core);
+      find_sleeper(core);
+    });
+    wake();
+  } else {
+    const auto result = locked(nullptr, [&](Core& core) {
+      auto r = change(core);
+      find_sleeper(core);
+      return r;
+    });
+    wake();
+    return result;
+  }
+}
+
 // --- Dispatcher -----------------------------------------------------------------------------------------------
 
 Dispatcher::Dispatcher(std::uint64_t seed) : core_(std::make_unique<Core>(seed)) {}
@@ -68,7 +98,7 @@ Result<void> Dispatcher::configure(const Setup& setup, TimePoint now) {
   const std::lock_guard no_refresh(refresh_mutex_);  // outlives the plan, which destroys what was taken out
   const BackendSet vacant = locked(nullptr, [](Core& core) { return core.vacant(); });
   TRY(Core::Plan plan, core_->prepare(setup, vacant, now));
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     core.apply(plan, now);
     publish_kinds();
   });
@@ -160,11 +190,11 @@ void Dispatcher::set_draining(bool draining) {
 }
 
 bool Dispatcher::set_paused(PoolId pool, bool paused, TimePoint now) {
-  return locked(nullptr, [&](Core& core) { return core.set_paused(pool, paused, now); });
+  return from_outside([&](Core& core) { return core.set_paused(pool, paused, now); });
 }
 
 bool Dispatcher::drain_backend(BackendRef ref, bool drain, TimePoint now) {
-  return locked(nullptr, [&](Core& core) {
+  return from_outside([&](Core& core) {
     Backend* b = core.find(ref);
     if (b == nullptr || b->removed) return false;
     core.drain_backend(*b, drain, now);
@@ -173,7 +203,7 @@ bool Dispatcher::drain_backend(BackendRef ref, bool drain, TimePoint now) {
 }
 
 void Dispatcher::on_probe(BackendRef ref, balancing::ProbeResult result, WorkerKind found, TimePoint now) {
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     Backend* b = core.find(ref);
     if (b == nullptr) return;
     const WorkerKind before = b->kind;
@@ -183,25 +213,25 @@ void Dispatcher::on_probe(BackendRef ref, balancing::ProbeResult result, WorkerK
 }
 
 void Dispatcher::on_probe_timer(BackendRef ref, TimePoint now) {
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     if (Backend* b = core.find(ref); b != nullptr) core.on_probe_timer(*b, now);
   });
 }
 
 void Dispatcher::on_lag_sent(BackendRef ref, TimePoint now) {
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     if (Backend* b = core.find(ref); b != nullptr) core.on_lag_sent(*b, now);
   });
 }
 
 void Dispatcher::on_lag_probe(BackendRef ref, TimePoint sent, TimePoint now) {
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     if (Backend* b = core.find(ref); b != nullptr) core.on_lag_probe(*b, sent, now);
   });
 }
 
 void Dispatcher::on_lag_unanswered(BackendRef ref, TimePoint sent, TimePoint now) {
-  locked(nullptr, [&](Core& core) {
+  from_outside([&](Core& core) {
     if (Backend* b = core.find(ref); b != nullptr) core.on_lag_unanswered(*b, sent, now);
   });
 }

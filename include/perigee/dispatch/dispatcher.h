@@ -152,7 +152,7 @@ static_assert(sizeof(Waiter) <= 152);
 class Waker {
  public:
   virtual ~Waker() = default;
-  // Called on another thread: uv_async_send. Must lead to deliver() on the port's loop.
+  // Called on another thread: uv_async_send. Must lead to deliver() and then take_wakeup() on the port's loop.
   virtual void wake() noexcept = 0;
   // Called on the port's own loop, inside some call of it into the dispatcher: put deliver() on the ready
   // queue. Never deliver at once from here.
@@ -226,8 +226,8 @@ class Dispatcher {
   // Whether anything runs on this backend or waits anywhere: the lag probe's question.
   [[nodiscard]] bool busy(BackendRef backend) const;
 
-  // --- operator and health, on any thread, usually the control loop's. A reference that has gone stale is
-  // ignored.
+  // --- operator and health, on any thread, usually the control loop's, which needs no timer for it: what falls
+  // due by these wakes a loop. A reference that has gone stale is ignored.
   void set_draining(bool draining);                                // new asks are refused; waiting ones go on
   bool set_paused(PoolId pool, bool paused, TimePoint now);        // asks wait, but for critical and pinned ones
   bool drain_backend(BackendRef backend, bool drain, TimePoint now);  // no new tickets but for pinned asks
@@ -236,7 +236,7 @@ class Dispatcher {
   void on_probe(BackendRef backend, balancing::ProbeResult result, WorkerKind found, TimePoint now);
   // With every timer of the prober: notices silence.
   void on_probe_timer(BackendRef backend, TimePoint now);
-  // The probe of lag, GET /health: it was written whole.
+  // The probe of lag, GET /health: it was written whole. May be left out; a stall is then known a little later.
   void on_lag_sent(BackendRef backend, TimePoint now);
   // It was answered; `sent` as in on_lag_sent.
   void on_lag_probe(BackendRef backend, TimePoint sent, TimePoint now);
@@ -259,6 +259,8 @@ class Dispatcher {
   // `caller`: the port of the loop we are on, nullptr elsewhere.
   template <typename Change>
   auto locked(LoopPort* caller, Change&& change) const;
+  template <typename Change>
+  auto from_outside(Change&& change);
   void refresh_speeds(TimePoint now);
   void publish_kinds() const;
 

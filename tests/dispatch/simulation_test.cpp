@@ -1,0 +1,221 @@
+// Three ORBIT workers (the serial-loop model) behind the real dispatcher, in virtual time: bursts and Poisson
+// arrivals of chats, measured as a client would. After every event the rest rule is checked.
+#include "rig.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "orbit_worker_model.h"
+#include "perigee/base/random.h"
+
+namespace perigee::dispatch::test {
+namespace {
+
+struct Measured {
+  double token_p99 = 0;     // sent - due, seconds
+  double health_worst = 0;  // a look every 250 ms
+  double whole_mean = 0;    // arrival → end
+  double served = 0;        // a second
+  std::uint64_t refused = 0;
+  std::array<std::uint64_t, 3> grants{};
+  std::uint32_t widest = 0;  // greatest difference of tickets between two workers, at any grant
+};
+
+class Simulation final : public model::WorkerListener {
+ public:
+  Simulation(bool pauses, std::uint64_t seed) : rng_(seed), rig_(setup_of(3, WorkerKind::orbit)) {
+    model::WorkerCosts costs;
+    if (!pauses) costs.pause_every = 0;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      workers_.push_back(std::make_unique<model::OrbitWorkerModel>(i, costs, rng_.next(), *this));
+      refs_.push_back(rig_.ref(i));
+    }
+    start_ = next_probe_ = now();
+  }
+
+  Measured burst(std::uint32_t n) {
+    shape_.provider = Duration::zero();
+    while (chats_.size() < n) arrive();
+    while (ended_ < n) step();
+    return result();
+  }
+  Measured poisson(double rate, Duration length) {
+    rate_ = rate;
+    next_arrival_ = now();
+    const TimePoint end = start_ + length;
+    while (now() < end) step();
+    next_arrival_ = kNever;
+    while (ended_ + m_.refused < chats_.size()) step();
+    return result();
+  }
+
+ private:
+  struct Chat {
+    Client waiter;
+    Ticket ticket;
+    TimePoint arrived{};
+  };
+  static constexpr std::uint64_t kLook = std::uint64_t{1} << 62;
+
+  [[nodiscard]] TimePoint now() const { return rig_.now(); }
+
+  void arrive() {
+    chats_.push_back(std::make_unique<Chat>());
+    Chat& c = *chats_.back();
+    c.arrived = now();
+    Ask a;
+    a.request_class = RequestClass::chat;
+    a.streamed = true;
+    a.queue_wait = 30s;
+    const Verdict v = rig_.ask(c.waiter, a);
+    if (v == Verdict::granted) begin(chats_.size() - 1);
+    if (v == Verdict::waiting) waiting_.push_back(chats_.size() - 1);
+    if (v == Verdict::refused) ++m_.refused;
+  }
+  void begin(std::size_t i) {
+    Chat& c = *chats_[i];
+    c.ticket = c.waiter.take();
+    c.ticket.sent(now());
+    const std::size_t w = worker_of(c);
+    ++m_.grants[w];
+    workers_[w]->start_chat(now(), i, shape_);
+    std::array<std::uint32_t, 3> load{};
+    for (std::size_t k = 0; k < 3; ++k) load[k] = workers_[k]->in_flight();
+    const auto [least, most] = std::minmax_element(load.begin(), load.end());
+    m_.widest = std::max(m_.widest, *most - *least);
+  }
+  [[nodiscard]] std::size_t worker_of(const Chat& c) const {
+    return static_cast<std::size_t>(std::ranges::find(refs_, c.ticket.backend().ref) - refs_.begin());
+  }
+  void deliver() {
+    rig_.loop.port.deliver();
+    std::erase_if(waiting_, [&](std::size_t i) {
+      if (chats_[i]->waiter.state() == Waiter::State::waiting) return false;
+      if (chats_[i]->waiter.state() == Waiter::State::granted) begin(i);
+      else ++m_.refused;
+      return true;
+    });
+  }
+  void probe() {
+    next_probe_ += 250ms;
+    for (std::size_t w = 0; w < 3; ++w) {
+      looks_.push_back(now());
+      workers_[w]->start_probe(now(), kLook + looks_.size() - 1);
+      if (probe_sent_[w] != kNever) {
+        rig_.d.on_lag_unanswered(refs_[w], probe_sent_[w], now());
+      } else if (rig_.d.busy(refs_[w])) {
+        probe_sent_[w] = now();
+        rig_.d.on_lag_sent(refs_[w], now());
+        workers_[w]->start_probe(now(), w);
+      }
+    }
+  }
+  void step() {
+    TimePoint next = std::min(next_arrival_, next_probe_);
+    for (const auto& w : workers_) next = std::min(next, w->next_event());
+    if (const TimePoint due = rig_.d.take_wakeup(); due != kNever) rig_.timer = std::min(rig_.timer, due);
+    next = std::min(next, rig_.timer);
+    rig_.clock.set(std::max(next, now()));
+    if (now() >= rig_.timer) rig_.pass(Duration::zero());
+    for (const auto& w : workers_) w->run_until(now());
+    if (now() >= next_probe_) probe();
+    while (now() >= next_arrival_) {
+      arrive();
+      next_arrival_ += from_seconds(rng_.exponential(1.0 / rate_));
+    }
+    deliver();
+    if (++steps_ % 64 == 0 || waiting_.size() < 8) rig_.check();
+  }
+
+  void on_head(std::uint32_t, std::uint64_t id, TimePoint at) override {
+    chats_[id]->ticket.bytes(at);
+    chats_[id]->ticket.head(at);
+  }
+  void on_token(std::uint32_t, std::uint64_t id, std::uint32_t token, TimePoint due, TimePoint at) override {
+    chats_[id]->ticket.bytes(at);
+    if (token == 1) chats_[id]->ticket.first_event(at);
+    delays_.push_back(to_seconds(at - due));
+  }
+  void on_end(std::uint32_t, std::uint64_t id, TimePoint at) override {
+    chats_[id]->ticket.finish(Outcome::success, at);
+    whole_ += to_seconds(at - chats_[id]->arrived);
+    ++ended_;
+  }
+  void on_probe(std::uint32_t worker, std::uint64_t id, TimePoint at) override {
+    if (id >= kLook) {
+      m_.health_worst = std::max(m_.health_worst, to_seconds(at - looks_[id - kLook]));
+      return;
+    }
+    rig_.d.on_lag_probe(refs_[worker], probe_sent_[worker], at);
+    probe_sent_[worker] = kNever;
+  }
+
+  Measured result() {
+    const auto p99 = delays_.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(delays_.size() - 1));
+    std::nth_element(delays_.begin(), p99, delays_.end());
+    m_.token_p99 = *p99;
+    m_.whole_mean = whole_ / static_cast<double>(ended_);
+    m_.served = static_cast<double>(ended_) / to_seconds(now() - start_);
+    for (std::size_t i = 0; i < 3; ++i) CHECK(rig_.status(i).in_flight == 0);
+    const BackendStatus b = rig_.status(0);
+    MESSAGE("token p99 " << m_.token_p99 << " s, health worst " << m_.health_worst << " s, whole " << m_.whole_mean
+                         << " s, served " << m_.served << "/s, refused " << m_.refused << ", grants " << m_.grants[0]
+                         << " " << m_.grants[1] << " " << m_.grants[2] << ", widest " << m_.widest << ", slots "
+                         << b.slots << ", pace " << b.pace << ", stalls " << b.stalls);
+    return m_;
+  }
+
+  Rng rng_;
+  Rig rig_;
+  model::ChatShape shape_;
+  std::vector<std::unique_ptr<model::OrbitWorkerModel>> workers_;
+  std::vector<BackendRef> refs_;
+  std::vector<std::unique_ptr<Chat>> chats_;
+  std::vector<std::size_t> waiting_;
+  std::vector<TimePoint> looks_;
+  std::array<TimePoint, 3> probe_sent_{kNever, kNever, kNever};
+  TimePoint start_{};
+  TimePoint next_arrival_ = kNever;
+  TimePoint next_probe_{};
+  double rate_ = 0;
+  double whole_ = 0;
+  std::uint64_t ended_ = 0;
+  std::uint64_t steps_ = 0;
+  std::vector<double> delays_;
+  Measured m_;
+};
+
+}  // namespace
+
+// The provider answers at once. With nothing in front of them the whole answer takes 4.0 and 6.8 s on the model.
+TEST_CASE("200 and 400 chats at once on three workers: even, late for nobody, and faster than direct") {
+  for (const bool pauses : {false, true}) {
+    for (const std::uint32_t n : {200U, 400U}) {
+      CAPTURE(pauses);
+      CAPTURE(n);
+      const Measured m = Simulation(pauses, 42).burst(n);
+      CHECK(m.refused == 0);
+      CHECK(m.token_p99 <= (pauses ? 0.5 : 0.15));
+      CHECK(m.health_worst <= (pauses ? 0.5 : 0.15));
+      CHECK(m.whole_mean < (n == 200 ? 4.0 : 6.8));
+      const auto [least, most] = std::minmax_element(m.grants.begin(), m.grants.end());
+      if (!pauses) CHECK(*most - *least <= n / 10);
+      if (!pauses) CHECK(m.widest <= 10);
+    }
+  }
+}
+
+TEST_CASE("Poisson arrivals at 70 and 110 percent of what three workers serve") {
+  constexpr double kCapacity = 3 * 16.0;
+  for (const double load : {0.7, 1.1}) {
+    CAPTURE(load);
+    const Measured m = Simulation(true, 1).poisson(load * kCapacity, 40s);
+    CHECK(m.refused == 0);
+    CHECK(m.token_p99 <= 0.5);
+    CHECK(m.served >= 0.85 * std::min(load, 1.0) * kCapacity);
+    const auto [least, most] = std::minmax_element(m.grants.begin(), m.grants.end());
+    CHECK(*most - *least <= *most / 10);
+  }
+}
+
+}  // namespace perigee::dispatch::test
