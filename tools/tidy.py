@@ -456,6 +456,8 @@ def check_headers(root, compiler):
         "-o",
         os.devnull,
         f"-I{root / 'include'}",
+        '-DPERIGEE_SOURCE_ROOT="."',  # given by the build, as is the next
+        '-DPERIGEE_TEST_DATA="."',
     ]
     prefix = (
         shlex.split(compiler)

@@ -262,6 +262,7 @@ class Application {
                                     {"needs_restart", change.needs_restart}});
       if (change.needs_restart) view_->reload_state.waiting_restart.push_back(change.key);
     }
+    for (const config::Diagnostic& warning : loaded->warnings) log_.warn(config::to_string(warning));
     config_ = fresh;
     view_->current = fresh;
     log_.set_level(fresh->process.log_level);

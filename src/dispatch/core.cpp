@@ -155,9 +155,19 @@ std::optional<Duration> Core::estimate(const Waiter& w) const {
   const std::uint64_t ahead = std::uint64_t{pool->plain.entries_ahead(w.priority)} +
                               pool->streamed.entries_ahead(w.priority) + pool->picky.entries_ahead(w.priority);
   if (ahead == 0) return Duration::zero();
+  return admission::estimate_wait(ahead, drain_rate(*pool));
+}
+
+// Grants a second; before enough were measured, what the paces allow. One backend without a pace makes that
+// unknown, and unknown never refuses.
+std::optional<double> Core::drain_rate(const Pool& pool) const {
   double paces = 0;
-  for_each(pool->members & up_ & ~shut_, [&](const Backend& b) { paces += b.lag.pace(); });
-  return admission::estimate_wait(ahead, pool->drain.per_second(now_, paces));
+  bool paced = true;
+  for_each(pool.members & up_ & ~shut_, [&](const Backend& b) {
+    paced = paced && b.lag.pace() > 0;
+    paces += b.lag.pace();
+  });
+  return pool.drain.per_second(now_, paced ? paces : 0);
 }
 
 Verdict Core::refuse(Waiter& w, Refused reason, bool at_door) {

@@ -165,6 +165,7 @@ class Core {
   void decide(Waiter& w, bool granted);
   Verdict refuse(Waiter& w, Refused reason, bool at_door);
   [[nodiscard]] std::optional<Duration> estimate(const Waiter& w) const;
+  [[nodiscard]] std::optional<double> drain_rate(const Pool& pool) const;
   void refuse_all(LaneQueue& queue);
   void refuse_all(Pool& pool);
   void refuse_hopeless();

@@ -79,9 +79,7 @@ void Core::copy_status(Status& out) const {
     to.waiting = pool.waiting();
     to.panic = pool.panic;
     to.paused = pool.paused;
-    double paces = 0;
-    for_each(pool.members & up_ & ~shut_, [&](const Backend& b) { paces += b.lag.pace(); });
-    to.drain_per_second = pool.drain.per_second(now_, paces).value_or(-1.0);
+    to.drain_per_second = drain_rate(pool).value_or(-1.0);
     for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) add_lanes(*queue);
     out.waiting_critical += pool.critical.size();
   }

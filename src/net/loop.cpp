@@ -28,7 +28,9 @@ Loop::~Loop() {
                        reinterpret_cast<uv_handle_t*>(&wake_)}) {
     uv_close(handle, nullptr);
   }
-  uv_run(&uv_, UV_RUN_DEFAULT);
+  // A stop() that came while the loop did not run ends the first of these at once.
+  while (uv_run(&uv_, UV_RUN_DEFAULT) != 0) {
+  }
   uv_loop_close(&uv_);
 }
 

@@ -32,9 +32,9 @@ struct MemoryLink::Wire : std::enable_shared_from_this<MemoryLink::Wire> {
 
   coro::Executor& executor;
   LinkRules rules;
-  std::array<Pipe, 2> to;                    // to[i] is read by end i
-  std::array<MemoryStream*, 2> streams{};    // null before take() and after close
-  std::array<bool, 2> gone{};                // closed
+  std::array<Pipe, 2> to;                  // to[i] is read by end i
+  std::array<MemoryStream*, 2> streams{};  // null before take() and after close
+  std::array<bool, 2> gone{};              // closed
   bool broken = false;
 };
 
@@ -76,7 +76,8 @@ class MemoryStream final : public Stream, private coro::ReadyNode {
       wire_->break_both();
       return {};
     }
-    for (const Bytes& part : parts) out().backlog.append(part.data(), part.size());
+    for (const Bytes& part : parts)
+      out().backlog.append(part.data(), part.size());
     wire_->fill(1 - end_);
     return {};
   }
@@ -137,7 +138,7 @@ class MemoryStream final : public Stream, private coro::ReadyNode {
   bool shut_ = false;
   bool reset_ = false;
   bool paused_ = false;
-  bool done_ = false;            // the end was told
+  bool done_ = false;  // the end was told
   bool ended_by_reset_ = false;
 };
 
@@ -178,15 +179,21 @@ LinkRules byte_by_byte() {
 MemoryLink::MemoryLink(coro::Executor& executor, LinkRules rules)
     : wire_(std::make_shared<Wire>(executor, std::move(rules))) {}
 
-StreamPtr MemoryLink::take(std::size_t end) { return StreamPtr(new MemoryStream(wire_, end)); }
+StreamPtr MemoryLink::take(std::size_t end) {
+  return StreamPtr(new MemoryStream(wire_, end));
+}
 
 void MemoryLink::stall(std::size_t end, bool stalled) {
   wire_->to[end].stalled = stalled;
   if (!stalled) wire_->poke(end);
 }
 
-void MemoryLink::break_off() { wire_->break_both(); }
-bool MemoryLink::closed(std::size_t end) const { return wire_->broken || wire_->gone[end]; }
+void MemoryLink::break_off() {
+  wire_->break_both();
+}
+bool MemoryLink::closed(std::size_t end) const {
+  return wire_->broken || wire_->gone[end];
+}
 std::size_t MemoryLink::in_flight(std::size_t end) const {
   return wire_->to[end].bytes.size() + wire_->to[end].backlog.size();
 }
@@ -194,7 +201,8 @@ std::size_t MemoryLink::in_flight(std::size_t end) const {
 coro::Task<Result<StreamPtr>> MemoryNetwork::connect(const Endpoint& to) {
   Host& host = hosts_[to.text()];
   ++host.connects;
-  constexpr Error kRefused{ErrorKind::refused, Side::internal, Sent::nothing, 0, "the connection was refused"};
+  constexpr Error kRefused{ErrorKind::refused, Side::internal, Sent::nothing, 0,
+                           "the connection was refused"};
   if (fail_ != nullptr && fail_->fails()) co_return std::unexpected(kRefused);
   if (host.answer == Answer::hang || host.delay > Duration::zero()) {
     const TimePoint due = host.answer == Answer::hang ? kNever : executor_.now() + host.delay;

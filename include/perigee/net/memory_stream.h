@@ -53,7 +53,7 @@ struct LinkRules {
   std::size_t capacity = 64UL * 1024;  // bytes on their way at once; the rest is the writer's backlog
   // How many of the `available` bytes the next read gets, 1 … available; empty = all.
   std::function<std::size_t(std::size_t available)> split;
-  FailPoint* fail = nullptr;           // outlives the link
+  FailPoint* fail = nullptr;  // outlives the link
 };
 
 // Rules that hand bytes over one by one.
