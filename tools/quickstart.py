@@ -221,6 +221,8 @@ def main():
         help="end after the demonstration; the exit status says whether it worked",
     )
     options = parser.parse_args()
+    # Also Ctrl-C: a shell that started us in the background has told us to ignore it.
+    signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGHUP, interrupted)
 

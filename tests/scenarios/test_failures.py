@@ -300,6 +300,7 @@ def one_of_three_is_killed_under_load(rig):
     for thread in threads:
         thread.start()
     until("load on all three", lambda: all(s.counts()["chats_now"] >= 3 for s in sims), 10)
+    until("streams in the middle on the victim", lambda: perigee.backend("w2")["streams"] >= 2, 10)
     os.kill(sims[1].pid, signal.SIGKILL)
     until("it is out", lambda: not perigee.backend("w2")["up"], 5)
     at_death = perigee.backend("w2")["grants"]
