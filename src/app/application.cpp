@@ -243,7 +243,12 @@ class Application {
       state.last_success_wall_ms = clock_.wall_ms();
     } else {
       ++state.failed;
-      log_.error("reload failed, nothing was changed", {{"why", done}});
+      // A line for each mistake: a person reads this.
+      for (std::size_t from = 0; from < done.size();) {
+        const std::size_t end = std::min(done.find('\n', from), done.size());
+        log_.error("reload failed, nothing was changed", {{"why", done.substr(from, end - from)}});
+        from = end + 1;
+      }
     }
     if (std::exchange(reload_again_, false) && !stopping_) errands_.spawn(reload());
   }
@@ -279,7 +284,7 @@ class Application {
 
   void begin_stop(const char* why) {
     const config::Process& process = config_->process;
-    log_.info("stopping", {{"signal", why}, {"timeout_s", to_seconds(process.shutdown_timeout)}});
+    log_.info("stopping", {{"signal", why}, {"timeout_s", std::chrono::duration_cast<std::chrono::seconds>(process.shutdown_timeout).count()}});
     stopping_ = true;
     view_->shutting_down = true;
     close_at_ = loop_.now() + process.shutdown_delay;
