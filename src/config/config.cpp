@@ -5,18 +5,6 @@
 
 namespace perigee::config {
 
-Clocks Config::clocks_of(RequestClass c) const {
-  const ClassOverrides& own = classes.at(c);
-  Clocks out = clocks;
-  out.head_stream = own.head_stream.value_or(out.head_stream);
-  out.head = own.head.value_or(out.head);
-  out.first_event = own.first_event.value_or(out.first_event);
-  out.silence = own.silence.value_or(out.silence);
-  out.body_silence = own.body_silence.value_or(out.body_silence);
-  out.total = own.total.value_or(out.total);
-  return out;
-}
-
 std::uint32_t Config::slot_ceiling(const Worker& w, WorkerKind kind) const {
   const auto written = w.max_concurrent_requests ? w.max_concurrent_requests : max_concurrent_requests;
   if (kind == WorkerKind::http) return written.value_or(slots.http);

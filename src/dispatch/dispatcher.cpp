@@ -325,21 +325,7 @@ Ticket Waiter::take() {
 
 // --- Ticket -----------------------------------------------------------------------------------------------------
 
-Ticket::Ticket(Ticket&& other) noexcept
-    : port_(std::exchange(other.port_, nullptr)), hold_(std::exchange(other.hold_, Hold())) {}
-
-Ticket& Ticket::operator=(Ticket&& other) noexcept {
-  if (this != &other) {
-    if (*this) finish(balancing::Outcome::our_refusal, kNewestKnown);
-    port_ = std::exchange(other.port_, nullptr);
-    hold_ = std::exchange(other.hold_, Hold());
-  }
-  return *this;
-}
-
-Ticket::~Ticket() {
-  if (*this) finish(balancing::Outcome::our_refusal, kNewestKnown);
-}
+void Ticket::abandon() { finish(balancing::Outcome::our_refusal, kNewestKnown); }
 
 const BackendIdentity& Ticket::backend() const { return hold_.backend->identity; }
 
@@ -386,7 +372,6 @@ bool Ticket::became_tunnel(TimePoint now) {
 void Ticket::finish(balancing::Outcome outcome, TimePoint now, Duration retry_after) {
   if (!*this) return;
   port_->dispatcher().locked(port_, [&](Core& core) { core.finish(hold_, outcome, now, retry_after); });
-  port_ = nullptr;
 }
 
 }  // namespace perigee::dispatch

@@ -87,7 +87,6 @@ void HeaderTable::rebase(std::string_view from, const char* to) {
 }
 
 void RequestHead::rebase(std::string_view from, const char* to) {
-  rebase_view(method_text, from, to);
   rebase_view(target, from, to);
   rebase_view(authority, from, to);
   rebase_view(upgrade_protocol, from, to);

@@ -30,6 +30,17 @@ HeadResult refuse(std::uint16_t status, const char* reason) {
   return result;
 }
 
+// Of static storage, unlike the received one.
+std::string_view method_name(std::uint8_t number) {
+  switch (number) {
+#define PERIGEE_HTTP_METHOD(value, name, text) \
+  case value: return #text;
+    HTTP_ALL_METHOD_MAP(PERIGEE_HTTP_METHOD)
+#undef PERIGEE_HTTP_METHOD
+    default: return {};
+  }
+}
+
 Method method_of(std::uint8_t number) {
   switch (number) {
     case HTTP_GET: return Method::get;
@@ -223,8 +234,7 @@ HeadResult RequestParser::parse_head(std::span<const char> received, const HeadL
   }
 
   head = RequestHead();
-  const char* const begin = bytes.data() + skip;
-  head.method_text = {begin, static_cast<std::size_t>(read.target.data() - begin) - 1};
+  head.method_text = method_name(read.method);
   head.target = read.target;
   head.method = method_of(read.method);
   head.version_minor = static_cast<std::uint8_t>(read.target.data()[read.target.size() + 8] - '0');

@@ -68,6 +68,7 @@ Result<void> Stream::write(std::span<const Bytes> parts) {
   std::size_t total = 0;
   for (const Bytes& part : parts) total += part.size();
   if (total == 0) return {};
+  if (ended_ && end_error_.kind != ErrorKind::eof) return std::unexpected(end_error_);
   bytes_out_ += total;
   return send(parts, total);
 }

@@ -114,7 +114,7 @@ void answer_error(Exchange& x, const Error& error) {
 
 void answer_bad_head(Exchange& x, const Error& error) {
   x.keep_alive = false;
-  if (x.request_id.empty()) x.request_id = x.proxy.new_request_id();
+  if (x.request_id.empty()) x.proxy.make_request_id(x.request_id);
   answer_error(x, error);
 }
 

@@ -13,9 +13,15 @@
 namespace perigee::proxy {
 
 using balancing::Outcome;
+using config::ClassOverrides;
+using config::Clocks;
 using coro::Task;
 
 namespace {
+
+Duration clock_of(const Exchange& x, std::optional<Duration> ClassOverrides::*own, Duration Clocks::*common) {
+  return x.plan->config->clock(x.verdict.request_class, own, common);
+}
 
 Outcome outcome_of_status(int status) {
   if (status < 400) return Outcome::success;
@@ -49,7 +55,8 @@ struct FinalHead {
   net::Bytes rest;
 };
 
-Result<bool> parse_some(Exchange& x, Upstream& upstream, net::Bytes bytes, FinalHead& found) {
+Result<bool> parse_some(Exchange& x, net::Bytes bytes, FinalHead& found) {
+  Upstream& upstream = *x.upstream;
   const http::HeadLimits limits{x.plan->config->heads.bytes, x.plan->config->heads.target, x.plan->config->heads.fields};
   const http::Expected expected{x.head.method, x.upgrade_protocol};
   for (;;) {
@@ -77,28 +84,28 @@ Result<bool> parse_some(Exchange& x, Upstream& upstream, net::Bytes bytes, Final
   }
 }
 
-Error broken_before_head(Exchange& x, Upstream& upstream, const Error& error) {
+Error broken_before_head(Exchange& x, const Error& error) {
   if (error.side != Side::internal || error.kind == ErrorKind::cancelled) {
     if (error.side == Side::upstream && error.kind == ErrorKind::timeout) x.outcome = Outcome::head_timeout;
     return error;
   }
-  const bool nothing = upstream.stream->bytes_in() == 0 || !upstream.partial_head;
+  const bool nothing = x.upstream->stream->bytes_in() == 0 || !x.upstream->partial_head;
   if (!nothing) x.outcome = Outcome::reset_before_head_fresh;
   return Error{ErrorKind::reset, Side::upstream, Sent::maybe, error.code, "the worker closed before its answer"};
 }
 
 // The answer's head is known: tell everybody, and write it to scratch for the relay to send with the first
 // bytes of the body.
-http::ResponsePlan begin_answer(Exchange& x, dispatch::Ticket& ticket, const http::ResponseHead& head) {
+http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   const TimePoint now = x.proxy.now();
   x.times.head = now;
   // Only a chat's head comes before all work, and so shows the worker's event loop.
-  if (x.streamed && x.verdict.request_class == RequestClass::chat) ticket.head(now);
+  if (x.streamed && x.verdict.request_class == RequestClass::chat) x.ticket.head(now);
   x.outcome = outcome_of_status(head.status);
   x.status = x.worker_status = head.status;
   x.worker_request_id.assign(x.proxy.response_table.value(http::HeaderName::x_request_id));
   x.event_stream = head.event_stream;
-  if (head.event_stream && !x.streamed) ticket.became_stream(now);
+  if (head.event_stream && !x.streamed) x.ticket.became_stream(now);
   // What a compressed stream says cannot be read in passing.
   if (x.proxy.response_table.has(http::HeaderName::content_encoding)) x.dialect = http::SseDialect::generic;
   // After an upgrade that was not granted, bytes that the client sent early belong to no protocol.
@@ -120,28 +127,28 @@ http::ResponsePlan begin_answer(Exchange& x, dispatch::Ticket& ticket, const htt
 
 // From here on nothing can be sent again: the request's bytes and the configuration are let go.
 void let_go(Exchange& x) {
-  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
-  x.first_event_limit = clocks.first_event;
-  x.silence = x.event_stream ? clocks.silence : clocks.body_silence;
+  x.first_event_limit = clock_of(x, &ClassOverrides::first_event, &Clocks::first_event);
+  x.silence = x.event_stream ? clock_of(x, &ClassOverrides::silence, &Clocks::silence)
+                             : clock_of(x, &ClassOverrides::body_silence, &Clocks::body_silence);
   x.stalled = x.plan->config->client.stalled;
   if (!x.body_complete) return;  // still needed by the rest of the upload
   x.proxy.keep(std::move(x.out));
   x.plan.reset();
 }
 
-Result<void> become_tunnel(Exchange& x, dispatch::Ticket& ticket) {
-  if (ticket.became_tunnel(x.proxy.now())) return {};
+Result<void> become_tunnel(Exchange& x) {
+  if (x.ticket.became_tunnel(x.proxy.now())) return {};
   x.refusal = dispatch::Refusal{dispatch::Refused::queue_full, false, 5};
   return fail(ErrorKind::unavailable, "too many tunnels");
 }
 
 // The worker agreed to speak something else: the client is told, and the tunnel begins.
-Result<void> switch_protocols(Exchange& x, dispatch::Ticket& ticket, FinalHead& found) {
+Result<void> switch_protocols(Exchange& x, FinalHead& found) {
   if (const char* wrong = http::check_switch(x.proxy.response_table, x.upgrade_protocol); wrong != nullptr) {
     x.outcome = Outcome::protocol_error;
     return fail(ErrorKind::protocol, wrong, Side::upstream, 502);
   }
-  TRY_VOID(become_tunnel(x, ticket));
+  TRY_VOID(become_tunnel(x));
   ByteBuffer& out = x.proxy.scratch;
   out.clear();
   http::ResponseContext context;
@@ -162,13 +169,13 @@ Result<void> switch_protocols(Exchange& x, dispatch::Ticket& ticket, FinalHead& 
 }
 
 // The final head is here: how the answer goes on. In the turn in which it was parsed.
-Result<void> begin(Exchange& x, dispatch::Ticket& ticket, FinalHead& found) {
+Result<void> begin(Exchange& x, FinalHead& found) {
   if (found.head.status == 101) {
-    TRY_VOID(switch_protocols(x, ticket, found));
+    TRY_VOID(switch_protocols(x, found));
   } else {
-    found.plan = begin_answer(x, ticket, found.head);
+    found.plan = begin_answer(x, found.head);
     if (x.verdict.endless_get && x.event_stream) {
-      TRY_VOID(become_tunnel(x, ticket));
+      TRY_VOID(become_tunnel(x));
       x.endless = true;
     }
   }
@@ -176,40 +183,16 @@ Result<void> begin(Exchange& x, dispatch::Ticket& ticket, FinalHead& found) {
   return {};
 }
 
-// Reads until the head of the final answer has come.
-Task<Result<void>> await_head(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
-  for (;;) {
-    auto got = co_await upstream.stream->read();
-    if (!got) co_return std::unexpected(broken_before_head(x, upstream, got.error()));
-    ticket.bytes(x.proxy.now());
-    net::Bytes bytes = *got;
-    const std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
-    if (joined) {
-      joined->append(bytes.data(), bytes.size());
-      bytes = net::Bytes(*joined);
-    }
-    auto complete = parse_some(x, upstream, bytes, found);
-    CO_TRY_VOID(complete);
-    if (!*complete) continue;
-    auto begun = begin(x, ticket, found);
-    // What follows a head that came in parts is read again as the body's first bytes.
-    if (joined) {
-      upstream.stream->unread(found.rest);
-      found.rest = {};
-    }
-    co_return begun;
-  }
-}
-
 // The clocks of an attempt, and the client's end as a reason to stop.
 void arm_clocks(Exchange& x, TimePoint granted) {
   Client& client = x.client;
-  const config::Clocks clocks = x.plan->config->clocks_of(x.verdict.request_class);
-  const Duration head = x.streamed ? clocks.head_stream : clocks.head;
+  const Duration head = x.streamed ? clock_of(x, &ClassOverrides::head_stream, &Clocks::head_stream)
+                                   : clock_of(x, &ClassOverrides::head, &Clocks::head);
   client.deadline.set(head == config::kNoClock ? kNever : granted + head, kAnswerTimeout);
-  if (clocks.total != config::kNoClock) {
+  const Duration total = clock_of(x, &ClassOverrides::total, &Clocks::total);
+  if (total != config::kNoClock) {
     x.total = std::make_unique<coro::Deadline>(x.proxy.executor(), client.source);
-    x.total->set(granted + clocks.total, kTotalTimeout);
+    x.total->set(granted + total, kTotalTimeout);
   }
   if (x.body_complete) client.stream->watch_end(&client.source, Side::client);
 }
@@ -234,66 +217,77 @@ Result<void> send_request(Exchange& x, Upstream& upstream) {
   return upstream.stream->write(std::span<const net::Bytes>(parts).first(n));
 }
 
-// Sends the request and waits for the head of its answer, on a connection in hand.
-static Task<Result<void>> ask(Exchange& x, dispatch::Ticket& ticket, Upstream& upstream, FinalHead& found) {
-  x.outcome = upstream.reused ? Outcome::reset_reused_idle : Outcome::reset_before_head_fresh;
-  const auto written = send_request(x, upstream);
+// The request goes out on x.upstream, and its clocks start.
+static Result<void> ask(Exchange& x) {
+  x.times.connected = x.proxy.now();
+  x.outcome = x.upstream->reused ? Outcome::reset_reused_idle : Outcome::reset_before_head_fresh;
+  const auto written = send_request(x, *x.upstream);
   if (!written) {
     // The connection was dead before a byte went out.
-    co_return std::unexpected(Error{ErrorKind::reset, Side::upstream, Sent::nothing, written.error().code,
-                                    "the worker had closed the connection"});
+    return std::unexpected(Error{ErrorKind::reset, Side::upstream, Sent::nothing, written.error().code,
+                                 "the worker had closed the connection"});
   }
   x.times.sent = x.proxy.now();
-  ticket.sent(x.times.sent);
-  arm_clocks(x, ticket.granted_at());
-  if (!x.body_complete) {
-    // The rest of a large body goes up while the answer is awaited: a worker may answer before it has it all.
-    x.body_passing = true;
-    x.upload = std::make_unique<coro::Scope>(x.proxy.executor(), &x.client.source);
-    x.upload->spawn(pass_body(x, *upstream.stream));
-  }
-  co_return co_await await_head(x, ticket, upstream, found);
+  x.ticket.sent(x.times.sent);
+  arm_clocks(x, x.ticket.granted_at());
+  if (x.body_complete) return {};
+  // The rest of a large body goes up while the answer is awaited: a worker may answer before it has it all.
+  x.body_passing = true;
+  x.upload = std::make_unique<coro::Scope>(x.proxy.executor(), &x.client.source);
+  x.upload->spawn(pass_body(x, *x.upstream->stream));
+  return {};
 }
 
-Task<Result<Answering>> attempt(Exchange& x, dispatch::Ticket ticket) {
+Task<Result<Answering>> attempt(Exchange& x) {
   ++x.attempts;
-  x.backend = ticket.backend().ref;
+  x.backend = x.ticket.backend().ref;
   x.times.granted = x.proxy.now();
   x.times.sent = kNever;
-  Upstream upstream = reuse(x, ticket);
-  if (!upstream) {
-    auto connected = co_await connect(x, ticket);
-    if (!connected) {
-      give_up(x, std::move(ticket), {}, connected.error());
-      co_return std::unexpected(connected.error());
-    }
-    upstream = std::move(*connected);
+  x.upstream = reuse(x, x.ticket);
+  if (!x.upstream) {
+    auto connected = co_await connect(x, x.ticket);
+    CO_TRY_VOID(connected);
+    x.upstream = std::move(*connected);
   }
-  x.times.connected = x.proxy.now();
+  CO_TRY_VOID(ask(x));
+
+  Upstream& upstream = *x.upstream;
   FinalHead found;
-  const auto asked = co_await ask(x, ticket, upstream, found);
-  if (asked) {
-    Answering answering{std::move(ticket), std::move(upstream), found.plan, found.rest, found.head.keep_alive};
-    co_return answering;
+  for (;;) {
+    auto got = co_await upstream.stream->read();
+    if (!got) co_return std::unexpected(broken_before_head(x, got.error()));
+    x.ticket.bytes(x.proxy.now());
+    net::Bytes bytes = *got;
+    const std::unique_ptr<std::string> joined = std::move(upstream.partial_head);
+    if (joined) {
+      joined->append(bytes.data(), bytes.size());
+      bytes = net::Bytes(*joined);
+    }
+    const auto complete = parse_some(x, bytes, found);
+    CO_TRY_VOID(complete);
+    if (!*complete) continue;
+    CO_TRY_VOID(begin(x, found));
+    // What follows a head that came in parts is read again as the body's first bytes.
+    if (joined) {
+      upstream.stream->unread(found.rest);
+      found.rest = {};
+    }
+    co_return Answering{found.plan, found.rest, found.head.keep_alive};
   }
-  x.client.deadline.clear();
-  if (x.upload) co_await end_upload(x);
-  give_up(x, std::move(ticket), std::move(upstream), asked.error());
-  co_return std::unexpected(asked.error());
 }
 
 // A pooled connection to a worker may die just when we write; a request whose loss nobody could repair
 // takes only one that was in use a moment ago.
 static constexpr Duration kFreshEnough = std::chrono::seconds(1);
 
-Upstream reuse(Exchange& x, const dispatch::Ticket& ticket) {
+UpstreamPtr reuse(Exchange& x, const dispatch::Ticket& ticket) {
   const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
-  Upstream upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
+  UpstreamPtr upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
   if (upstream) x.proxy.metrics().add(telemetry::Count::upstream_reuses);
   return upstream;
 }
 
-Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
+Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket) {
   LoopProxy::Inner& proxy = x.proxy;
   const KnownBackend& backend = proxy.backend(ticket.backend(), *x.plan);
   if (backend.endpoint.length == 0) {  // granted in the moment of a reload; no fault of the worker
@@ -313,9 +307,7 @@ Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     co_return std::unexpected(error);
   }
   proxy.metrics().add(telemetry::Count::upstream_connects);
-  Upstream upstream;
-  upstream.stream = std::move(*stream);
-  upstream.backend = ticket.backend().ref;
+  auto upstream = std::make_unique<Upstream>(std::move(*stream), ticket.backend().ref);
   co_return upstream;
 }
 

@@ -15,48 +15,6 @@ using coro::Task;
 
 namespace {
 
-// The wait for a ticket: a leaf like any other, with the dispatcher's waiter inside.
-class TicketWait : public coro::Wait, private coro::Timer, private dispatch::Waiter {
- public:
-  TicketWait(LoopProxy::Inner& proxy, const dispatch::Ask& ask)
-      : Wait(&on_cancel), Timer(&too_long), Waiter(&decided), proxy_(proxy), queue_wait_(ask.queue_wait) {
-    verdict_ = proxy.parts.dispatcher.acquire(*this, ask, proxy.parts.port, proxy.now());
-  }
-  bool await_ready() const noexcept { return verdict_ != dispatch::Verdict::waiting; }
-  template <typename P>
-  bool await_suspend(std::coroutine_handle<P> h) {
-    if (!suspend(h)) return false;
-    proxy_.executor().arm(*this, proxy_.now() + queue_wait_);
-    return true;
-  }
-  // Empty when refused, or cancelled (then `cancelled()` says why).
-  dispatch::Ticket await_resume() {
-    disarm();
-    if (state() == State::granted) return take();
-    return {};
-  }
-  [[nodiscard]] const std::optional<Error>& cancelled() const { return cancelled_; }
-  using dispatch::Waiter::arrival_number;
-  using dispatch::Waiter::refusal;
-
- private:
-  static void decided(dispatch::Waiter& w) { static_cast<TicketWait&>(w).wake(); }
-  static void too_long(coro::Timer& t) {
-    auto& self = static_cast<TicketWait&>(t);
-    self.proxy_.parts.dispatcher.cancel(self, dispatch::Cancelled::queue_timeout, self.proxy_.now());
-    self.wake();
-  }
-  static void on_cancel(coro::Wait& w, const Error& reason) {
-    auto& self = static_cast<TicketWait&>(w);
-    self.proxy_.parts.dispatcher.cancel(self, dispatch::Cancelled::client_gone, self.proxy_.now());
-    self.cancelled_ = reason;
-  }
-  LoopProxy::Inner& proxy_;
-  Duration queue_wait_;
-  dispatch::Verdict verdict_;
-  std::optional<Error> cancelled_;
-};
-
 // The request as the worker may have seen it, by the error that ended the attempt.
 bool replay_allows(const Exchange& x, const Error& error) {
   if (x.head_sent || x.body_passing || error.side != Side::upstream) return false;
@@ -106,34 +64,22 @@ dispatch::Ask ask_of(const Exchange& x) {
   return ask;
 }
 
-Task<Result<dispatch::Ticket>> wait_for_ticket(Exchange& x, dispatch::Ask ask) {
-  x.times.asked = x.proxy.now();
-  // A client that leaves while it waits is taken out of the queue at once.
-  if (x.body_complete) x.client.stream->watch_end(&x.client.source, Side::client);
-  TicketWait wait(x.proxy, ask);
-  dispatch::Ticket ticket = co_await wait;
-  if (wait.cancelled()) co_return std::unexpected(*wait.cancelled());
-  if (!ticket) {
-    x.refusal = wait.refusal();
-    co_return fail(ErrorKind::unavailable, "no ticket");
-  }
-  x.arrival = wait.arrival_number();
-  // With unread bytes in the way only the system knows that the client has left meanwhile.
-  if (!x.body_complete && x.client.stream->peer_has_left()) {
-    co_return fail(ErrorKind::eof, "the client left", Side::client);
-  }
-  co_return ticket;
-}
-
 Task<Result<Answering>> obtain_answer(Exchange& x) {
   dispatch::Ask ask = ask_of(x);
   for (;;) {
     auto ticket = co_await wait_for_ticket(x, ask);
     CO_TRY_VOID(ticket);
-    auto answering = co_await attempt(x, std::move(*ticket));
-    if (answering || !may_retry(x, answering.error())) co_return answering;
+    x.ticket = std::move(*ticket);
+    auto answering = co_await attempt(x);
+    if (answering) co_return answering;
+
+    const Error error = answering.error();
+    x.client.deadline.clear();
+    if (x.upload) co_await end_upload(x);
+    give_up(x, error);
+    if (!may_retry(x, error)) co_return answering;
     auto revived = revive(x.client);
-    if (revived && answering.error().sent != Sent::nothing) {
+    if (revived && error.sent != Sent::nothing) {
       const Duration pause = balancing::backoff(x.attempts - 1U, {}, x.proxy.rng);
       revived = co_await coro::sleep_until(x.proxy.now() + pause);
     }

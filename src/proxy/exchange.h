@@ -23,10 +23,23 @@
 #include "perigee/net/stream.h"
 #include "perigee/proxy/loop_proxy.h"
 #include "perigee/telemetry/reason.h"
+#include "upstream_pool.h"
 
 namespace perigee::proxy {
 
 struct ConnectionTag;
+
+// Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
+struct Texts {
+  std::string request_id;  // as forwarded
+  std::string worker_request_id;
+  std::string path;
+  void clear() {
+    request_id.clear();
+    worker_request_id.clear();
+    path.clear();
+  }
+};
 
 // A client's connection. Lives in the frame of serve_client().
 struct Client : ListNode<ConnectionTag> {
@@ -39,6 +52,7 @@ struct Client : ListNode<ConnectionTag> {
   net::Peer peer;
   http::RequestParser parser;
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
+  Texts texts;
   // Cancels whatever the current exchange waits for: the client left, a clock ran out, the process stops.
   coro::ChildCancelSource source;
   coro::Deadline deadline;
@@ -69,7 +83,7 @@ struct Exchange {
 
   Client& client;
   LoopProxy::Inner& proxy;
-  PlanPtr plan;  // let go when the answer's head is out
+  PlanPtr plan;  // from the first byte of the request until its answer's head is out
 
   // --- the request. The views in `head` are valid only in the turn in which it was parsed.
   http::RequestHead head;
@@ -88,6 +102,10 @@ struct Exchange {
   ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
   std::uint32_t out_head_bytes = 0;
   std::string upgrade_protocol;
+
+  // --- the attempt that is under way: its right to run, and its connection
+  dispatch::Ticket ticket;
+  UpstreamPtr upstream;
 
   // --- the answer
   bool head_sent = false;      // bytes of a final answer went to the client
@@ -118,10 +136,10 @@ struct Exchange {
   dispatch::BackendRef backend;
   std::uint64_t arrival = 0;   // place in the queue, for later attempts
   std::string cors;            // whole lines for our own errors
-  std::string request_id;      // as forwarded
-  std::string worker_request_id;
-  std::string path;
-  std::string method;
+  std::string_view method;     // of static storage
+  std::string& request_id;
+  std::string& worker_request_id;
+  std::string& path;
 };
 
 }  // namespace perigee::proxy

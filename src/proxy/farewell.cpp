@@ -79,16 +79,16 @@ Task<Result<bool>> discard_answer(LoopProxy::Inner& proxy, dispatch::Ticket& tic
   }
 }
 
-Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, Upstream upstream, Detached state,
+Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, UpstreamPtr upstream, Detached state,
                         balancing::Outcome outcome, Duration limit) {
-  auto discard = discard_answer(proxy, ticket, upstream, state);
+  auto discard = discard_answer(proxy, ticket, *upstream, state);
   const auto reusable = co_await coro::with_timeout(limit, coro::kTimedOut, std::move(discard));
   ticket.finish(outcome, proxy.now());
   --proxy.exchanges;
   if (reusable && *reusable) {
     proxy.pool.give_back(std::move(upstream));
   } else {
-    part_from(proxy, std::move(upstream.stream));
+    part_from(proxy, std::move(upstream->stream));
   }
 }
 
@@ -101,25 +101,26 @@ bool worker_runs_on(const Exchange& x, const Error& error) {
 
 }  // namespace
 
-void conclude(Exchange& x, Answering answering) {
-  answering.ticket.finish(x.outcome, x.proxy.now());
-  if (answering.reusable && x.body_complete && answering.upstream) {
-    answering.upstream.stream->watch_end(nullptr, Side::upstream);
-    x.proxy.pool.give_back(std::move(answering.upstream));
+void conclude(Exchange& x, bool reusable) {
+  x.ticket.finish(x.outcome, x.proxy.now());
+  if (!x.upstream) return;
+  if (reusable && x.body_complete) {
+    x.upstream->stream->watch_end(nullptr, Side::upstream);
+    x.proxy.pool.give_back(std::move(x.upstream));
   } else {
-    part_from(x.proxy, std::move(answering.upstream.stream));
+    part_from(x.proxy, std::move(x.upstream->stream));
   }
 }
 
-void give_up(Exchange& x, dispatch::Ticket ticket, Upstream upstream, const Error& error) {
+void give_up(Exchange& x, const Error& error) {
   if (error.side == Side::client) x.outcome = balancing::Outcome::client_gone;
   if (error.kind == ErrorKind::cancelled || error.kind == ErrorKind::unavailable) x.outcome = balancing::Outcome::our_refusal;
-  if (upstream && ticket && worker_runs_on(x, error)) {
-    detach(x, std::move(ticket), std::move(upstream));
+  if (x.upstream && x.ticket && worker_runs_on(x, error)) {
+    detach(x);
     return;
   }
-  if (upstream) part_from(x.proxy, std::move(upstream.stream));
-  if (ticket) ticket.finish(x.outcome, x.proxy.now());
+  if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
+  x.ticket.finish(x.outcome, x.proxy.now());
 }
 
 Task<void> end_upload(Exchange& x) {
@@ -134,16 +135,16 @@ void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream) {
   proxy.scope.spawn(say_farewell(std::move(stream)));
 }
 
-void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream) {
+void detach(Exchange& x) {
   x.detached = true;
   x.proxy.metrics().add(telemetry::Count::detached);
   ++x.proxy.exchanges;
   const bool head_seen = x.times.head != kNever;
   const auto& config = *x.proxy.plan->config;
   const Detached state{{x.head.method, {}}, {config.heads.bytes, config.heads.target, config.heads.fields}, head_seen};
-  const Duration passed = x.proxy.now() - ticket.granted_at();
+  const Duration passed = x.proxy.now() - x.ticket.granted_at();
   const Duration left = std::max<Duration>(config.process.detached_max - passed, Duration::zero());
-  x.proxy.scope.spawn(run_detached(x.proxy, std::move(ticket), std::move(upstream), state, x.outcome, left));
+  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, left));
 }
 
 Task<void> linger(Client& client) {

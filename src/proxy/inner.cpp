@@ -39,15 +39,15 @@ void LoopProxy::Inner::keep(ByteBuffer buffer) {
   spare_.push_back(std::move(buffer));
 }
 
-std::string LoopProxy::Inner::new_request_id() {
-  std::array<char, 24> id;
-  std::copy(id_prefix_.begin(), id_prefix_.end(), id.begin());
+void LoopProxy::Inner::make_request_id(std::string& id) {
+  std::array<char, 24> made;
+  std::copy(id_prefix_.begin(), id_prefix_.end(), made.begin());
   std::uint64_t n = ++id_counter_;
-  for (std::size_t i = id.size(); i-- > id_prefix_.size();) {
-    id[i] = "0123456789abcdef"[n & 15U];
+  for (std::size_t i = made.size(); i-- > id_prefix_.size();) {
+    made[i] = "0123456789abcdef"[n & 15U];
     n >>= 4U;
   }
-  return {id.data(), id.size()};
+  id.assign(made.data(), made.size());
 }
 
 const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& identity, const Plan& from) {
@@ -93,7 +93,13 @@ void Client::set_idle(bool now_idle) {
   }
 }
 
-Exchange::Exchange(Client& c) : client(c), proxy(c.proxy), plan(c.proxy.plan) {
+Exchange::Exchange(Client& c)
+    : client(c),
+      proxy(c.proxy),
+      request_id(c.texts.request_id),
+      worker_request_id(c.texts.worker_request_id),
+      path(c.texts.path) {
+  c.texts.clear();
   client_out_before = c.stream->bytes_out();
   ++proxy.exchanges;
 }

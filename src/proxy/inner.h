@@ -13,7 +13,6 @@
 #include "perigee/http/date.h"
 #include "perigee/http/message.h"
 #include "perigee/proxy/loop_proxy.h"
-#include "upstream_pool.h"
 
 namespace perigee::proxy {
 
@@ -58,7 +57,7 @@ struct LoopProxy::Inner {
   void keep(ByteBuffer buffer);
 
   // 24 characters: a random prefix of this start and loop, and a counter.
-  [[nodiscard]] std::string new_request_id();
+  void make_request_id(std::string& id);
 
   // The worker a ticket is for, with its address (its length is 0 where neither the current plan nor `plan` has it).
   [[nodiscard]] const KnownBackend& backend(const dispatch::BackendIdentity& identity, const Plan& plan);

@@ -66,7 +66,7 @@ Error by_client(Error error) {
 static void begin(Exchange& x, std::size_t bytes) {
   Client& client = x.client;
   x.times.begun = x.proxy.now();
-  x.plan = x.proxy.plan;  // not the one from before the wait
+  x.plan = x.proxy.plan;
   x.client_in_before = client.stream->bytes_in() - bytes;
   client.set_idle(false);
   const Duration head = x.plan->config->client.head;
@@ -78,7 +78,7 @@ static void wait_for_first_byte(Exchange& x) {
   Client& client = x.client;
   client.set_idle(true);
   client.idle_since = x.proxy.now();
-  const config::Client& clock = x.plan->config->client;
+  const config::Client& clock = x.proxy.plan->config->client;
   if (client.first) {
     client.deadline.set_after(clock.head, kHeadTooSlow);
   } else {
@@ -118,7 +118,6 @@ Task<Result<void>> take_request(Exchange& x) {
 
 Task<Result<void>> take_body(Exchange& x) {
   Client& client = x.client;
-  if (x.body_complete) co_return Result<void>{};
   if (x.head.expect_continue && client.stream->bytes_in() - x.client_in_before <= x.head.head_bytes) {
     // A client that waits for leave is not asked for a body that nobody could take.
     const bool nobody = x.proxy.parts.dispatcher.pool_kind(x.pool) != WorkerKind::unknown &&
@@ -179,7 +178,7 @@ Task<void> pass_body(Exchange& x, net::Stream& upstream) {
     if (x.body_complete && chunked) (void)upstream.write(net::Bytes(http::kLastChunk));
     // The head of the answer may take its time from the last byte of the body on.
     if (!x.head_sent && client.deadline.due() != kNever) {
-      client.deadline.extend(x.proxy.now() + x.plan->config->clocks_of(x.verdict.request_class).head);
+      client.deadline.extend(x.proxy.now() + x.plan->config->clock(x.verdict.request_class, &config::ClassOverrides::head, &config::Clocks::head));
     }
     if (upstream.backlog() > net::kBacklogHigh) {
       slow.clear();

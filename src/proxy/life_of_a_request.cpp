@@ -13,15 +13,17 @@ using coro::Task;
 
 namespace {
 
-Task<Result<void>> deliver(Exchange& x, Answering& answering) {
-  return x.tunnelled ? tunnel(x, answering) : relay(x, answering);
+Task<Result<void>> deliver(Exchange& x, const Answering& answering) {
+  return x.tunnelled ? tunnel(x) : relay(x, answering);
 }
 
 // classify → guard → (body) → wait for a ticket → connect or reuse → send → head → deliver. The first stage
 // that fails ends the walk.
 Task<Result<void>> answer(Exchange& x) {
-  auto body = co_await take_body(x);
-  CO_TRY_VOID(body);
+  if (!x.body_complete) {
+    auto body = co_await take_body(x);
+    CO_TRY_VOID(body);
+  }
   x.times.read = x.proxy.now();
   look_into_body(x);
 
@@ -34,9 +36,9 @@ Task<Result<void>> answer(Exchange& x) {
   x.client.deadline.clear();
   if (x.upload) co_await end_upload(x);
   if (delivered) {
-    conclude(x, std::move(*answering));
+    conclude(x, answering->reusable);
   } else {
-    give_up(x, std::move(answering->ticket), std::move(answering->upstream), delivered.error());
+    give_up(x, delivered.error());
   }
   co_return delivered;
 }
@@ -44,14 +46,14 @@ Task<Result<void>> answer(Exchange& x) {
 // One request. True when the connection may carry another.
 Task<bool> serve_request(Client& client) {
   Exchange x(client);
-  auto taken = co_await coro::under(client.source, take_request(x));
+  auto taken = co_await take_request(x);
   if (!taken) {
     if (x.times.begun == kNever) co_return false;  // no request: the client is done, or was idle for long
     answer_bad_head(x, taken.error());
     account(x);
     co_return x.keep_alive;
   }
-  auto outcome = co_await coro::under(client.source, answer(x));
+  auto outcome = co_await answer(x);
   if (outcome) {
     client.linger = !x.keep_alive;
   } else {
@@ -67,7 +69,7 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
   bool more = true;
   while (more) {
     client.source.reset();
-    more = co_await serve_request(client);
+    more = co_await coro::under(client.source, serve_request(client));
     if (proxy.scope.source().cancelled()) break;
     if (more && client.stream->backlog() > net::kBacklogHigh) more = co_await let_client_read(client);
   }

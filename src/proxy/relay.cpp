@@ -64,7 +64,7 @@ class AnswerWriter {
 // What the pieces of an answer mean: the first event, the terminal event, the id that a stop would name.
 class Watcher {
  public:
-  Watcher(Exchange& x, dispatch::Ticket& ticket) : x_(x), ticket_(ticket), scanner_(x.dialect) {}
+  explicit Watcher(Exchange& x) : x_(x), scanner_(x.dialect) {}
 
   void see(std::string_view piece) {
     if (!x_.event_stream) {
@@ -75,6 +75,12 @@ class Watcher {
     if (!seen.request_id.empty()) x_.stream_id = stream_id_hash(seen.request_id);
     if (seen.first_output) first_event(false);
     x_.proxy.metrics().add(telemetry::Count::token_events);
+  }
+  // The dispatcher hears of the first event; not where the answer is whole by then, which its end says as well.
+  void tell_first_event() {
+    if (!untold_) return;
+    untold_ = false;
+    x_.ticket.first_event(x_.times.first_event, x_.outcome);
   }
   [[nodiscard]] bool at_boundary() const { return scanner_.at_boundary(); }
 
@@ -103,11 +109,11 @@ class Watcher {
   void first_event(bool nothing) {
     if (nothing || x_.times.first_event != kNever) return;
     x_.times.first_event = x_.proxy.now();
-    ticket_.first_event(x_.times.first_event, x_.outcome);
+    untold_ = true;
   }
   Exchange& x_;
-  dispatch::Ticket& ticket_;
   http::SseScanner scanner_;
+  bool untold_ = false;
 };
 
 // All of `bytes`, decoded, seen and queued for the client. True when the body is complete; bytes behind it
@@ -188,12 +194,12 @@ void count(Exchange& x, bool begun) {
 
 }  // namespace
 
-Task<Result<void>> relay(Exchange& x, Answering& answering) {
+Task<Result<void>> relay(Exchange& x, const Answering& answering) {
   count(x, true);
-  Upstream& upstream = answering.upstream;
+  Upstream& upstream = *x.upstream;
   const bool chunked = answering.plan.framing == http::Framing::chunked;
   net::Bytes bytes = answering.bytes;
-  Watcher watcher(x, answering.ticket);
+  Watcher watcher(x);
   AnswerWriter writer(x, chunked);
   Result<void> outcome;
   bool ended = false;
@@ -201,6 +207,7 @@ Task<Result<void>> relay(Exchange& x, Answering& answering) {
     const auto done = pass_on(upstream, bytes, watcher, writer);
     ended = done && *done;
     if (ended) break;
+    watcher.tell_first_event();
     // What came before a fault was good and goes out.
     outcome = writer.flush();
     if (outcome && !done) outcome = std::unexpected(done.error());

@@ -97,10 +97,10 @@ Result<void> route(Exchange& x) {
   const config::Config& config = *x.plan->config;
   const http::HeaderTable& table = x.proxy.request_table;
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
-  x.method.assign(x.head.method_text);
+  x.method = x.head.method_text;
   x.keep_alive = x.head.keep_alive && !x.client.draining;
-  x.request_id = http::request_id_for(table, {});
-  if (x.request_id.empty()) x.request_id = x.proxy.new_request_id();
+  x.request_id.assign(http::request_id_for(table, {}));
+  if (x.request_id.empty()) x.proxy.make_request_id(x.request_id);
   const std::string_view origin = table.value(HeaderName::origin);
   if (!origin.empty()) x.cors = cors_lines(config.cors, origin);
 

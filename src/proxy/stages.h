@@ -8,7 +8,7 @@
 #include "perigee/base/result.h"
 #include "perigee/coro/task.h"
 #include "perigee/http/forward.h"
-#include "upstream_pool.h"
+#include "ticket_wait.h"
 
 namespace perigee::proxy {
 
@@ -16,7 +16,7 @@ namespace perigee::proxy {
 // Waits for a request head and takes it in: route, guard, forwarded head, what has come of the body.
 // An error without a request (`eof`: the client is done; `timeout` while idle) ends the connection quietly.
 coro::Task<Result<void>> take_request(Exchange& x);
-// Waits until the body is whole or 64 KiB of it have come; looks for `stream` in it.
+// The body is not whole: waits until it is, or 64 KiB of it have come.
 coro::Task<Result<void>> take_body(Exchange& x);
 
 // --- routing.cpp. Called in the turn in which the head was parsed.
@@ -26,11 +26,9 @@ void forward_head(Exchange& x);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);
 
-// An answer whose head has come, and what delivers the rest of it. The head itself lies ready in the loop's
+// An answer whose head has come on x.upstream, under x.ticket. The head itself lies ready in the loop's
 // scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
 struct Answering {
-  dispatch::Ticket ticket;
-  Upstream upstream;
   http::ResponsePlan plan;
   net::Bytes bytes;
   bool reusable = false;  // the worker keeps its connection open
@@ -38,25 +36,24 @@ struct Answering {
 
 // --- attempts.cpp: tickets, retries. Ends with the head of an answer, or with the last attempt's error.
 coro::Task<Result<Answering>> obtain_answer(Exchange& x);
-// One ticket; an error of kind `unavailable` leaves the refusal in x.refusal.
-coro::Task<Result<dispatch::Ticket>> wait_for_ticket(Exchange& x, dispatch::Ask ask);
 dispatch::Ask ask_of(const Exchange& x);
 
-// --- attempt.cpp: one request on one connection: connect or reuse, send, wait for the head of the answer.
-coro::Task<Result<Answering>> attempt(Exchange& x, dispatch::Ticket ticket);
+// --- attempt.cpp: one request under x.ticket, on one connection: connect or reuse, send, wait for the head of
+// the answer. An error leaves ticket, connection and clocks to the caller.
+coro::Task<Result<Answering>> attempt(Exchange& x);
 // An idle connection to the ticket's worker that this request may use, or nothing.
-Upstream reuse(Exchange& x, const dispatch::Ticket& ticket);
-coro::Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket);
+UpstreamPtr reuse(Exchange& x, const dispatch::Ticket& ticket);
+coro::Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket);
 // Writes the head in `x.out` and the part of the body behind it.
 Result<void> send_request(Exchange& x, Upstream& upstream);
 // Sends what follows the first part of the body. Ends in an error only by cancelling the exchange.
 coro::Task<void> pass_body(Exchange& x, net::Stream& upstream);
 
 // --- relay.cpp: the body of an answer, as it arrives.
-coro::Task<Result<void>> relay(Exchange& x, Answering& answering);
+coro::Task<Result<void>> relay(Exchange& x, const Answering& answering);
 
 // --- tunnel.cpp: after a 101, bytes both ways until both sides have ended.
-coro::Task<Result<void>> tunnel(Exchange& x, Answering& answering);
+coro::Task<Result<void>> tunnel(Exchange& x);
 
 // --- stop_everywhere.cpp: POST /v1/chat/stop, asked of every worker.
 coro::Task<Result<void>> stop_everywhere(Exchange& x);
@@ -65,12 +62,12 @@ coro::Task<Result<void>> stop_everywhere(Exchange& x);
 // Lets a worker's connection go with FIN, reading what it still sends for a while (never an RST).
 void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream);
 // Ends an attempt: its ticket, its connection, and a worker that goes on without a client.
-void conclude(Exchange& x, Answering answering);                      // delivered whole
-void give_up(Exchange& x, dispatch::Ticket ticket, Upstream upstream, const Error& error);
+void conclude(Exchange& x, bool reusable);  // delivered whole; whether the worker keeps its connection open
+void give_up(Exchange& x, const Error& error);
 // Ends the rest of an upload that nobody needs any longer.
 coro::Task<void> end_upload(Exchange& x);
 // The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done.
-void detach(Exchange& x, dispatch::Ticket ticket, Upstream upstream);
+void detach(Exchange& x);
 // Reads on after our last word, so that the client can read it.
 coro::Task<void> linger(Client& client);
 // Waits until a client that sends requests has read its answers; false when it takes none.

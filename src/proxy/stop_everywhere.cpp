@@ -90,7 +90,7 @@ Task<void> ask_one(Exchange& x, dispatch::BackendRef backend, Best& best) {
   ask.queue_wait = kPatience;
   auto ticket = co_await wait_for_ticket(x, ask);
   if (!ticket) co_return;
-  Upstream upstream = reuse(x, *ticket);
+  UpstreamPtr upstream = reuse(x, *ticket);
   if (!upstream) {
     auto connected = co_await connect(x, *ticket);
     if (!connected) {
@@ -99,9 +99,9 @@ Task<void> ask_one(Exchange& x, dispatch::BackendRef backend, Best& best) {
     }
     upstream = std::move(*connected);
   }
-  const auto done = co_await exchange_with(x, upstream, best);
+  const auto done = co_await exchange_with(x, *upstream, best);
   // A connection of which the rest is unknown is not used again.
-  part_from(x.proxy, std::move(upstream.stream));
+  part_from(x.proxy, std::move(upstream->stream));
   ticket->finish(done ? Outcome::success : Outcome::client_gone, x.proxy.now());
 }
 

@@ -46,22 +46,23 @@ Task<void> pour(net::Stream& from, net::Stream& to, coro::CancelSource& both, co
 
 }  // namespace
 
-Task<Result<void>> tunnel(Exchange& x, Answering& answering) {
-  Upstream& upstream = answering.upstream;
+Task<Result<void>> tunnel(Exchange& x) {
+  net::Stream& upstream = *x.upstream->stream;
   Client& client = x.client;
   client.deadline.clear();
   client.stream->watch_end(nullptr, Side::client);
   x.proxy.metrics().add(telemetry::Count::tunnels_begun);
   coro::Scope directions(x.proxy.executor(), &client.source);
   coro::Deadline half(x.proxy.executor(), directions.source());
-  directions.spawn(pour(*client.stream, *upstream.stream, directions.source(), half, Side::client));
-  directions.spawn(pour(*upstream.stream, *client.stream, directions.source(), half, Side::upstream));
+  directions.spawn(pour(*client.stream, upstream, directions.source(), half, Side::client));
+  directions.spawn(pour(upstream, *client.stream, directions.source(), half, Side::upstream));
   co_await coro::shielded(directions.join());
   x.proxy.metrics().add(telemetry::Count::tunnels_ended);
   const bool half_open = directions.source().cancelled() && directions.source().reason().detail == kHalfOpenTooLong.detail;
   if (directions.source().cancelled() && !half_open) co_return std::unexpected(directions.source().reason());
   // Both sides have ended in good order, or one had long enough to do so.
-  part_from(x.proxy, std::move(upstream.stream));
+  part_from(x.proxy, std::move(x.upstream->stream));
+  x.upstream.reset();
   co_return Result<void>{};
 }
 

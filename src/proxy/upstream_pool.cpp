@@ -5,67 +5,56 @@
 
 namespace perigee::proxy {
 
-// An idle connection. When the worker ends it, it leaves the pool from the ready queue (the news comes from
-// inside the stream and the cancel source that it owns).
-struct UpstreamPool::Idle : ListNode<>, coro::ReadyNode {
-  Idle(UpstreamPool& p, Upstream u, TimePoint now)
-      : ReadyNode([](coro::ReadyNode& n) {
-          Idle& gone = static_cast<Idle&>(n);
-          gone.pool.drop(gone);
-        }),
-        pool(p),
-        upstream(std::move(u)),
-        since(now) {
-    ended.add(hook);
-    upstream.stream->watch_end(&ended, Side::upstream);
-  }
-  struct OnEnd : coro::CancelHook {
-    explicit OnEnd(Idle& idle)
-        : CancelHook([](coro::CancelHook& h, const Error&) {
-            Idle& gone = static_cast<OnEnd&>(h).idle_;
-            gone.pool.executor_.post(gone);
-          }),
-          idle_(idle) {}
-    Idle& idle_;
-  };
-  UpstreamPool& pool;
-  Upstream upstream;
-  TimePoint since;
-  coro::CancelSource ended;
-  OnEnd hook{*this};
-};
+Upstream::Upstream(net::StreamPtr connected, dispatch::BackendRef to)
+    : ReadyNode([](coro::ReadyNode& node) {
+        Upstream& gone = static_cast<Upstream&>(node);
+        gone.pool_->drop(gone);
+      }),
+      stream(std::move(connected)),
+      backend(to) {
+  ended_.add(on_end_);
+}
 
-Upstream UpstreamPool::take(dispatch::BackendRef ref, Duration oldest) {
+Upstream::OnEnd::OnEnd(Upstream& upstream)
+    : CancelHook([](coro::CancelHook& hook, const Error&) {
+        Upstream& gone = static_cast<OnEnd&>(hook).upstream_;
+        gone.pool_->executor_.post(gone);
+      }),
+      upstream_(upstream) {}
+
+UpstreamPtr UpstreamPool::take(dispatch::BackendRef ref, Duration oldest) {
   PerBackend& backend = backends_[ref.id];
   if (backend.generation != ref.generation) {
     clear(backend);  // of a worker that is gone
     backend.generation = ref.generation;
   }
-  while (auto* idle = backend.idle.front<Idle>()) {
-    if (executor_.now() - idle->since > std::min(oldest, bounds_.idle)) return {};
+  while (auto* idle = backend.idle.front<Upstream>()) {
+    if (executor_.now() - idle->since_ > std::min(oldest, bounds_.idle)) return {};
     // Bytes that nobody asked for must never reach the next client.
-    const bool clean = !idle->upstream.stream->has_pending() && !idle->upstream.stream->ended();
-    if (!clean) {
+    if (idle->stream->has_pending() || idle->stream->ended()) {
       drop(*idle);
       continue;
     }
-    Upstream upstream = std::move(idle->upstream);
-    upstream.stream->watch_end(nullptr, Side::upstream);
-    upstream.reused = true;
-    drop(*idle);
-    return upstream;
+    remove(*idle);
+    idle->stream->watch_end(nullptr, Side::upstream);
+    idle->reused = true;
+    return UpstreamPtr(idle);
   }
   return {};
 }
 
-void UpstreamPool::give_back(Upstream upstream) {
-  PerBackend& backend = backends_[upstream.backend.id];
-  const bool stale = backend.generation != upstream.backend.generation;
-  const bool unclean = upstream.stream->has_pending() || upstream.stream->ended();
+void UpstreamPool::give_back(UpstreamPtr upstream) {
+  PerBackend& backend = backends_[upstream->backend.id];
+  const bool stale = backend.generation != upstream->backend.generation;
+  const bool unclean = upstream->stream->has_pending() || upstream->stream->ended();
   if (stale || unclean || backend.count >= bounds_.per_backend || total_ >= bounds_.total) return;
-  upstream.parser.reset();
-  auto* idle = new Idle(*this, std::move(upstream), executor_.now());
-  backend.idle.push_front(*idle);
+  Upstream& idle = *upstream.release();
+  idle.parser.reset();
+  idle.partial_head.reset();
+  idle.pool_ = this;
+  idle.since_ = executor_.now();
+  idle.stream->watch_end(&idle.ended_, Side::upstream);
+  backend.idle.push_front(idle);
   ++backend.count;
   ++total_;
   if (!sweep_.armed()) executor_.arm(sweep_, executor_.now() + bounds_.idle);
@@ -76,9 +65,9 @@ void UpstreamPool::close_old() {
   const TimePoint now = executor_.now();
   TimePoint next = kNever;
   for (PerBackend& backend : backends_) {
-    while (auto* oldest = backend.idle.back<Idle>()) {
-      if (oldest->since + bounds_.idle > now) {
-        next = std::min(next, oldest->since + bounds_.idle);
+    while (auto* oldest = backend.idle.back<Upstream>()) {
+      if (oldest->since_ + bounds_.idle > now) {
+        next = std::min(next, oldest->since_ + bounds_.idle);
         break;
       }
       drop(*oldest);
@@ -87,14 +76,19 @@ void UpstreamPool::close_old() {
   if (next != kNever) executor_.arm(sweep_, next);
 }
 
-void UpstreamPool::drop(Idle& idle) {
-  --backends_[idle.upstream.backend.id].count;
+void UpstreamPool::remove(Upstream& idle) {
+  --backends_[idle.backend.id].count;
   --total_;
+  idle.ListNode<>::unlink();
+}
+
+void UpstreamPool::drop(Upstream& idle) {
+  remove(idle);
   delete &idle;
 }
 
 void UpstreamPool::clear(PerBackend& backend) {
-  while (auto* idle = backend.idle.front<Idle>()) drop(*idle);
+  while (auto* idle = backend.idle.front<Upstream>()) drop(*idle);
 }
 
 void UpstreamPool::clear() {

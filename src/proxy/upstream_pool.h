@@ -19,16 +19,33 @@
 
 namespace perigee::proxy {
 
-// One connection to a worker while an exchange uses it.
-struct Upstream {
+class UpstreamPool;
+
+// One connection to a worker: in the hands of an exchange, or idle in the pool.
+class Upstream : public ListNode<>, private coro::ReadyNode {
+ public:
+  Upstream(net::StreamPtr connected, dispatch::BackendRef to);
+
   net::StreamPtr stream;
   http::ResponseParser parser;
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   dispatch::BackendRef backend;
   bool reused = false;
 
-  [[nodiscard]] explicit operator bool() const { return stream != nullptr; }
+ private:
+  friend class UpstreamPool;
+  // When the worker ends an idle one, it leaves the pool from the ready queue: the news comes from inside the
+  // stream and the cancel source that it owns.
+  struct OnEnd : coro::CancelHook {
+    explicit OnEnd(Upstream& upstream);
+    Upstream& upstream_;
+  };
+  UpstreamPool* pool_ = nullptr;  // while it is idle there
+  TimePoint since_{};
+  coro::CancelSource ended_;
+  OnEnd on_end_{*this};
 };
+using UpstreamPtr = std::unique_ptr<Upstream>;
 
 class UpstreamPool {
  public:
@@ -45,16 +62,16 @@ class UpstreamPool {
   void set_bounds(const Bounds& bounds) { bounds_ = bounds; }
 
   // The youngest idle connection to this backend that has waited no longer than `oldest`; empty if none.
-  [[nodiscard]] Upstream take(dispatch::BackendRef backend, Duration oldest);
+  [[nodiscard]] UpstreamPtr take(dispatch::BackendRef backend, Duration oldest);
   // Keeps a connection whose exchange ended cleanly; over a bound it is closed instead.
-  void give_back(Upstream upstream);
+  void give_back(UpstreamPtr upstream);
   void clear();
   [[nodiscard]] std::uint32_t idle() const { return total_; }
 
  private:
-  struct Idle;
+  friend class Upstream;
   struct PerBackend {
-    IntrusiveList<> idle;  // youngest first
+    IntrusiveList<> idle;  // youngest first; owned
     std::uint32_t count = 0;
     std::uint16_t generation = 0;
   };
@@ -64,7 +81,8 @@ class UpstreamPool {
     UpstreamPool& pool_;
   };
   void close_old();
-  void drop(Idle& idle);
+  void remove(Upstream& idle);
+  void drop(Upstream& idle);
   void clear(PerBackend& backend);
 
   std::array<PerBackend, dispatch::kMaxBackends> backends_;

@@ -6,30 +6,21 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <span>
 #include <string>
 
 #include "lag_simulation.h"
+#include "perigee/base/sanitizer.h"
 
 using namespace perigee;
 using namespace perigee::model;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-#define PERIGEE_SLOW_BUILD 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define PERIGEE_SLOW_BUILD 1
-#endif
-#endif
-
-#ifdef PERIGEE_SLOW_BUILD
-constexpr std::array<std::uint64_t, 1> kSeeds = {42};
-constexpr double kDelayTolerance = 0.3;  // seconds; one seed scatters
-#else
-constexpr std::array<std::uint64_t, 3> kSeeds = {42, 1, 2};
-constexpr double kDelayTolerance = 0.16;
-#endif
+// One seed scatters more.
+constexpr std::array<std::uint64_t, 3> kAllSeeds = {42, 1, 2};
+constexpr std::span<const std::uint64_t> kSeeds(kAllSeeds.data(), kFastBuild ? kAllSeeds.size() : 1);
+constexpr double kDelayTolerance = kFastBuild ? 0.16 : 0.3;  // seconds
 
 Outcome mean_of(const Load& load, const Policy& policy) {
   Outcome mean;

@@ -123,9 +123,9 @@ TEST_CASE("what is derived: ceilings and clocks of a class") {
   CHECK(c.slot_ceiling(c.workers[1], WorkerKind::orbit) == 7);
   CHECK(c.slot_ceiling(c.workers[1], WorkerKind::http) == 7);
   CHECK(c.slot_ceiling(c.workers[2], WorkerKind::orbit) == 5);
-  CHECK(c.clocks_of(RequestClass::chat).head == 5s);
-  CHECK(c.clocks_of(RequestClass::chat).head_stream == 60s);
-  CHECK(c.clocks_of(RequestClass::search).head == 300s);
+  CHECK(c.clock(RequestClass::chat, &ClassOverrides::head, &Clocks::head) == 5s);
+  CHECK(c.clock(RequestClass::chat, &ClassOverrides::head_stream, &Clocks::head_stream) == 60s);
+  CHECK(c.clock(RequestClass::search, &ClassOverrides::head, &Clocks::head) == 300s);
   CHECK(c.queue_wait.of(RequestClass::chat, true) == 30s);
   CHECK(c.queue_wait.of(RequestClass::other, false) == 30s);
   CHECK(c.bodies.of(RequestClass::files, true) == 64 * kMiB);

@@ -1,16 +1,9 @@
 // What an exchange does under the lock allocates nothing.
 //
 // Left out under the thread sanitizer, whose runtime does not let operator new be replaced.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define PERIGEE_NO_COUNTING_NEW
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define PERIGEE_NO_COUNTING_NEW
-#endif
+#include "perigee/base/sanitizer.h"
 
-#ifndef PERIGEE_NO_COUNTING_NEW
+#ifndef PERIGEE_THREAD_SANITIZER
 #include "rig.h"
 
 #include <atomic>

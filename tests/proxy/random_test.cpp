@@ -1,6 +1,7 @@
 // Thousands of exchanges with everything that can happen to them at any moment, from seeds: reads split
 // anywhere, stalls, resets, clients that leave, workers of every bad habit. Each request is answered or ended
 // exactly once, answers belong to their requests, and in the end every counter is back at nothing.
+#include "perigee/base/sanitizer.h"
 #include "world.h"
 
 namespace perigee::test {
@@ -10,17 +11,6 @@ using coro::Task;
 using telemetry::Reason;
 
 // Under a sanitizer each seed takes ten times as long.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 constexpr std::uint64_t kSeeds = kSanitized ? 12 : 40;
 constexpr int kExchanges = 60;
 

@@ -380,8 +380,11 @@ struct Config {
 
   std::string source;  // the file's name, or `command line`
 
-  // `clocks` with the class's own written ones in their place.
-  [[nodiscard]] Clocks clocks_of(RequestClass c) const;
+  // A clock of `clocks`, or the class's own where that is written.
+  [[nodiscard]] Duration clock(RequestClass c, std::optional<Duration> ClassOverrides::*own,
+                               Duration Clocks::*common) const {
+    return (classes.at(c).*own).value_or(clocks.*common);
+  }
   // Most slots worker `w` may ever have. `kind`: what its probe found.
   [[nodiscard]] std::uint32_t slot_ceiling(const Worker& w, WorkerKind kind) const;
   // Whether requests of `peer` may steer us (X-Priority, X-Request-Deadline). See Cidr::contains.

@@ -69,9 +69,19 @@ static_assert(sizeof(Hold) <= 40);
 class Ticket {
  public:
   Ticket() = default;
-  Ticket(Ticket&& other) noexcept;
-  Ticket& operator=(Ticket&& other) noexcept;
-  ~Ticket();  // as finish(abandoned), at the newest time the dispatcher was told
+  Ticket(Ticket&& other) noexcept : port_(other.port_), hold_(other.hold_) { other.hold_.backend = nullptr; }
+  Ticket& operator=(Ticket&& other) noexcept {
+    if (this == &other) return *this;
+    if (*this) abandon();
+    port_ = other.port_;
+    hold_ = other.hold_;
+    other.hold_.backend = nullptr;
+    return *this;
+  }
+  // As finish(our_refusal), at the newest time the dispatcher was told.
+  ~Ticket() {
+    if (*this) abandon();
+  }
 
   [[nodiscard]] explicit operator bool() const { return hold_.backend != nullptr; }
   [[nodiscard]] const BackendIdentity& backend() const;
@@ -99,6 +109,7 @@ class Ticket {
  private:
   friend class Waiter;
   Ticket(LoopPort& port, const Hold& hold) : port_(&port), hold_(hold) {}
+  void abandon();
   LoopPort* port_ = nullptr;
   Hold hold_;
 };

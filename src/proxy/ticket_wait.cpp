@@ -1,0 +1,46 @@
+#include "ticket_wait.h"
+
+#include "inner.h"
+
+namespace perigee::proxy {
+
+TicketWait::TicketWait(Exchange& x, const dispatch::Ask& ask)
+    : Wait(&on_cancel), Timer(&too_long), Waiter(&decided), x_(x), queue_wait_(ask.queue_wait) {
+  x.times.asked = x.proxy.now();
+  // A client that leaves while it waits is taken out of the queue at once.
+  if (x.body_complete) x.client.stream->watch_end(&x.client.source, Side::client);
+  verdict_ = x.proxy.parts.dispatcher.acquire(*this, ask, x.proxy.parts.port, x.proxy.now());
+}
+
+void TicketWait::arm_queue_clock() { x_.proxy.executor().arm(*this, x_.proxy.now() + queue_wait_); }
+
+Result<dispatch::Ticket> TicketWait::await_resume() {
+  disarm();
+  if (cancelled_) return std::unexpected(*cancelled_);
+  if (state() != State::granted) {
+    x_.refusal = refusal();
+    return fail(ErrorKind::unavailable, "no ticket");
+  }
+  x_.arrival = arrival_number();
+  // With unread bytes in the way only the system knows that the client has left meanwhile.
+  if (!x_.body_complete && x_.client.stream->peer_has_left()) {
+    return fail(ErrorKind::eof, "the client left", Side::client);
+  }
+  return take();
+}
+
+void TicketWait::decided(dispatch::Waiter& w) { static_cast<TicketWait&>(w).wake(); }
+
+void TicketWait::too_long(coro::Timer& t) {
+  auto& self = static_cast<TicketWait&>(t);
+  self.x_.proxy.parts.dispatcher.cancel(self, dispatch::Cancelled::queue_timeout, self.x_.proxy.now());
+  self.wake();
+}
+
+void TicketWait::on_cancel(coro::Wait& w, const Error& reason) {
+  auto& self = static_cast<TicketWait&>(w);
+  self.x_.proxy.parts.dispatcher.cancel(self, dispatch::Cancelled::client_gone, self.x_.proxy.now());
+  self.cancelled_ = reason;
+}
+
+}  // namespace perigee::proxy
