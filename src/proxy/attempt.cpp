@@ -103,7 +103,8 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   if (x.streamed && x.verdict.request_class == RequestClass::chat) x.ticket.head(now);
   x.outcome = outcome_of_status(head.status);
   x.status = x.worker_status = head.status;
-  x.worker_request_id.assign(x.proxy.response_table.value(http::HeaderName::x_request_id));
+  const std::string_view worker_id = x.proxy.response_table.value(http::HeaderName::x_request_id);
+  if (!worker_id.empty()) x.worker_request_id.assign(worker_id);
   x.event_stream = head.event_stream;
   if (head.event_stream && !x.streamed) x.ticket.became_stream(now);
   // What a compressed stream says cannot be read in passing.

@@ -43,6 +43,7 @@ struct LoopProxy::Inner {
   http::HeaderTable request_table;
   http::HeaderTable response_table;
   ByteBuffer scratch;  // bytes on their way to a client
+  std::array<std::string_view, 32> pieces;  // of a body
   std::array<char, http::kHttpDateBytes> date{};
   std::vector<char> path_buffer;
 

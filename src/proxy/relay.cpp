@@ -18,7 +18,6 @@ using telemetry::StreamVerdict;
 
 namespace {
 
-constexpr std::size_t kPieces = 32;
 // Larger pieces are not copied.
 constexpr std::size_t kJoinMax = 4096;
 
@@ -118,8 +117,9 @@ class Watcher {
 
 // All of `bytes`, decoded, seen and queued for the client. True when the body is complete; bytes behind it
 // are left in `bytes`.
-Result<bool> pass_on(Upstream& upstream, net::Bytes& bytes, Watcher& watcher, AnswerWriter& writer) {
-  std::array<std::string_view, kPieces> pieces;
+Result<bool> pass_on(Exchange& x, net::Bytes& bytes, Watcher& watcher, AnswerWriter& writer) {
+  Upstream& upstream = *x.upstream;
+  auto& pieces = x.proxy.pieces;
   for (;;) {
     const http::BodyStep step = upstream.parser.feed_body(bytes, pieces);
     bytes = bytes.subspan(step.consumed);
@@ -204,7 +204,7 @@ Task<Result<void>> relay(Exchange& x, const Answering& answering) {
   Result<void> outcome;
   bool ended = false;
   while (outcome && !ended) {
-    const auto done = pass_on(upstream, bytes, watcher, writer);
+    const auto done = pass_on(x, bytes, watcher, writer);
     ended = done && *done;
     if (ended) break;
     watcher.tell_first_event();

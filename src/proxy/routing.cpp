@@ -99,8 +99,11 @@ Result<void> route(Exchange& x) {
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
   x.method = x.head.method_text;
   x.keep_alive = x.head.keep_alive && !x.client.draining;
-  x.request_id.assign(http::request_id_for(table, {}));
-  if (x.request_id.empty()) x.proxy.make_request_id(x.request_id);
+  if (const auto given = http::request_id_for(table, {}); !given.empty()) {
+    x.request_id.assign(given);
+  } else {
+    x.proxy.make_request_id(x.request_id);
+  }
   const std::string_view origin = table.value(HeaderName::origin);
   if (!origin.empty()) x.cors = cors_lines(config.cors, origin);
 

@@ -174,7 +174,8 @@ def chat(prompt="hello", session="s", stream=True, path="/v1/chat", fields=(), *
 
 
 class Perigee:
-    """The program with a configuration. `more` is YAML in addition to listen, admin and workers."""
+    """The program with a configuration. `more` is YAML in addition to listen, admin and workers; `under`: words
+    before the program, for a tool that runs it."""
 
     def __init__(
         self,
@@ -189,6 +190,7 @@ class Perigee:
         limit_descriptors=None,
         wait="ready",
         prefix="",
+        under=(),
     ):
         self.folder = folder
         self.config = folder / f"perigee-{number}.yaml"
@@ -204,7 +206,7 @@ class Perigee:
             words = arguments(self) if arguments else ["--config", str(self.config)]
             with open(self.log_path, "wb") as log, open(self.access_path, "wb") as access:
                 self.process = subprocess.Popen(
-                    [PERIGEE, *words],
+                    [*under, PERIGEE, *words],
                     stdin=subprocess.DEVNULL,
                     stdout=access,
                     stderr=log,
@@ -234,7 +236,7 @@ class Perigee:
             whole = whole.replace("shutdown_timeout: 3s\n", "", 1)
         self.config.write_text(whole if text is None else text)
 
-    def wait_up(self, page="ready", seconds=10.0):
+    def wait_up(self, page="ready", seconds=15.0):
         path = {"ready": "/readyz", "alive": "/healthz"}[page]
 
         def up():
