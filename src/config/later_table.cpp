@@ -102,7 +102,6 @@ void add_later(Table<Draft>& t) {
   t.later("rate_limits", list_of(rate_limit(), 1000), "rate limits of tenants");
   t.later("throttle", throttle(), "what a machine short of CPU or memory does");
   t.later("overload", word_of({"none", "codel", "lifo", "pi"}), "a controller besides the law of admission");
-  t.later("heart_beats", duration_or_none(1s, 1h), "SSE comments to clients that wait");
   t.later("affinity", affinity(), "requests that stay with a worker");
   t.later("session_turns", yes_or_no(), "one chat turn a session at a time");
   t.later("merging", yes_or_no(), "metrics and health of all workers answered as one");

@@ -53,6 +53,10 @@ void add_behaviour(Table<Draft>& t) {
   add_classes(classes, [](auto& all) -> auto& { return all; }, class_overrides(), "Changes");
   t.add("classes", in(&Config::classes), section(std::move(classes)),
         "What is different for one class of work");
+  t.add("abandoned", in(&Config::abandoned), abandoned(),
+        "How long the answer of a request is read on whose client left");
+  t.add("heart_beats", in(&Config::heart_beats), duration_or_none(100ms, 1h),
+        "SSE comments to clients of streams that have heard nothing for so long, in the queue too");
   t.add("client", in(&Config::client), client(), "Time-outs towards clients");
   t.add("upstream", in(&Config::upstream), upstream(), "Kept connections to workers");
   t.add("retries", in(&Config::retries), retries(), "Further attempts after a failed one");

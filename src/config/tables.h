@@ -41,6 +41,7 @@ Codec<QueueWait> queue_wait();
 // time_table.cpp
 Codec<Clocks> clocks();
 Codec<ClassOverrides> class_overrides();
+Codec<Abandoned> abandoned();
 Codec<Client> client();
 Codec<Upstream> upstream();
 // failure_table.cpp

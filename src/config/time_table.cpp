@@ -25,6 +25,34 @@ Codec<Clocks> clocks() {
   return section(std::move(t));
 }
 
+Codec<Duration> reading_on() {
+  const Codec<Duration> time = duration(0s, kDay);
+  Codec<Duration> codec = time;
+  codec.schema["anyOf"].push_back(Json{{"enum", {"close", "finish"}}});
+  codec.read = [time](Reader& r, const Node& n, Duration& out) {
+    if (n.kind == Node::Kind::scalar && n.text == "close") {
+      out = 0s;
+    } else if (n.kind == Node::Kind::scalar && n.text == "finish") {
+      out = kNoClock;
+    } else {
+      return time.read(r, n, out);
+    }
+    return true;
+  };
+  codec.write = [time](const Duration& value, Show show) {
+    return value == 0s ? Json("close") : value == kNoClock ? Json("finish") : time.write(value, show);
+  };
+  return codec;
+}
+
+Codec<Abandoned> abandoned() {
+  Table<Abandoned> t;
+  t.add("streams", &Abandoned::streams, reading_on(), "Streams: `close`, `finish`, or read on for so long");
+  t.add("orbit", &Abandoned::orbit, reading_on(), "Other requests to ORBIT workers, the same");
+  t.add("http_workers", &Abandoned::http, reading_on(), "Other requests to other workers, the same");
+  return section(std::move(t));
+}
+
 Codec<ClassOverrides> class_overrides() {
   const auto clock = optional_of(duration(1ms, kDay));
   // Here `none` would be two things: no clock, and nothing changed. It means the latter, as for the words.
@@ -39,6 +67,13 @@ Codec<ClassOverrides> class_overrides() {
   t.add("silence", &ClassOverrides::silence, clock, "Its own clock, before `clocks.silence`");
   t.add("body_silence", &ClassOverrides::body_silence, clock, "Its own clock, before `clocks.body_silence`");
   t.add("total", &ClassOverrides::total, clock, "Its own clock, before `clocks.total`");
+  t.add("connect", &ClassOverrides::connect, clock, "Its own clock, before `clocks.connect`");
+  t.add("body_rate", &ClassOverrides::body_rate, optional_of(bytes(0, 1024 * kMiB)),
+        "Its own rate, before `client.body_rate`");
+  t.add("body_grace", &ClassOverrides::body_grace, clock, "Its own time, before `client.body_grace`");
+  t.add("stalled", &ClassOverrides::stalled, clock, "Its own clock, before `client.stalled`");
+  t.add("heart_beats", &ClassOverrides::heart_beats, optional_of(duration(100ms, 1h)), "Before `heart_beats`");
+  t.add("abandoned", &ClassOverrides::abandoned, optional_of(reading_on()), "Before `abandoned`");
   return section(std::move(t));
 }
 

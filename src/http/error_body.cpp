@@ -205,8 +205,14 @@ void write_error(ByteBuffer& out, const ErrorContext& context) {
   out.commit_to(at + head + (context.head ? 0 : body));
 }
 
-void write_sse_error(ByteBuffer& out, Reason reason, std::string_view message) {
-  out.append("data: ");
+void write_sse_error(ByteBuffer& out, SseDialect dialect, Reason reason, std::string_view message) {
+  if (dialect == SseDialect::orbit_chat) {
+    out.append("data: {\"error\": ");
+    append_json_string(out, message.empty() ? default_message(reason) : message);
+    out.append(", \"done\": true}\n\n");
+    return;
+  }
+  out.append(dialect == SseDialect::generic ? "event: error\ndata: " : "data: ");
   append_openai_error(out, message.empty() ? default_message(reason) : message, default_status(reason),
                       to_string(reason));
   out.append("\n\n");

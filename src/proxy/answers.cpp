@@ -1,7 +1,10 @@
 // What a client sees when Perigee itself answers: one table from errors to reasons, one way to send them.
 #include <algorithm>
+#include <array>
+#include <string>
 
 #include "inner.h"
+#include "perigee/http/chunk.h"
 #include "perigee/http/error_body.h"
 #include "stages.h"
 
@@ -79,6 +82,24 @@ void send(Exchange& x, const Answer& answer) {
   x.head_sent = true;
 }
 
+// Heart-beats have begun the answer: what went wrong is told by an event, behind which the stream ends.
+void end_begun_stream(Exchange& x, const Error& error) {
+  const Answer answer = answer_for(x, error);
+  std::string message(answer.message);
+  if (error.kind == ErrorKind::denied) message = "The worker answered " + std::to_string(error.code) + ".";
+  x.reason = logged(answer.reason);
+  x.head_sent = x.event_stream = true;
+  x.verdict_of_stream = telemetry::StreamVerdict::failed;
+  x.keep_alive = x.keep_alive && !x.client.draining;
+  x.client.linger = !x.keep_alive;
+  ByteBuffer event;
+  http::write_sse_error(event, x.dialect, answer.reason, message);
+  const http::ChunkHead size(event.size());
+  const std::array<net::Bytes, 4> parts{net::Bytes(size.view()), net::Bytes(event.view()), net::Bytes(http::kChunkEnd),
+                                        net::Bytes(http::kLastChunk)};
+  (void)x.client.stream->write(parts);
+}
+
 // The head of a worker's answer is out: the rest must not look whole.
 void cut(Exchange& x, const Error& error) {
   x.keep_alive = false;
@@ -107,6 +128,10 @@ void answer_error(Exchange& x, const Error& error) {
   }
   if (x.head_sent) {
     cut(x, error);
+    return;
+  }
+  if (x.stream_begun) {
+    end_begun_stream(x, error);
     return;
   }
   send(x, answer_for(x, error));

@@ -8,6 +8,7 @@
 #include "perigee/http/chunk.h"
 #include "perigee/http/forward.h"
 #include "perigee/http/upgrade.h"
+#include "heart_beat.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -37,7 +38,7 @@ Outcome outcome_of_status(int status) {
 // An interim answer goes on to the client where it can mean something to it: not 100 (we gave leave
 // ourselves), and nothing to HTTP/1.0.
 void pass_interim(Exchange& x, const http::ResponseHead& head) {
-  if (head.status == 100 || x.head.version_minor == 0) return;
+  if (head.status == 100 || x.head.version_minor == 0 || x.stream_begun) return;
   ByteBuffer& out = x.proxy.scratch;
   out.clear();
   http::ResponseContext context;
@@ -108,20 +109,27 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   x.event_stream = head.event_stream;
   if (head.event_stream && !x.streamed) x.ticket.became_stream(now);
   // What a compressed stream says cannot be read in passing.
-  if (x.proxy.response_table.has(http::HeaderName::content_encoding)) x.dialect = http::SseDialect::generic;
+  if (x.proxy.response_table.has(http::HeaderName::content_encoding)) {
+    x.dialect = http::SseDialect::generic;
+    x.heart_beat.reset();
+  }
   // After an upgrade that was not granted, bytes that the client sent early belong to no protocol.
   const bool refused_upgrade = x.head.upgrade != http::UpgradeKind::none;
   x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining && !refused_upgrade;
 
-  const http::ResponsePlan plan = http::plan_response(head, x.head, x.keep_alive);
+  http::ResponsePlan plan = http::plan_response(head, x.head, x.keep_alive);
   if (plan.close) x.keep_alive = false;
+  x.proxy.scratch.clear();
+  if (x.stream_begun) {  // behind a head of our own
+    plan.framing = http::Framing::chunked;
+    return plan;
+  }
   x.cut_by_reset = plan.framing == http::Framing::until_close;
   http::ResponseContext context;
   context.plan = plan;
   context.client_minor = x.head.version_minor;
   context.request_id = x.request_id;
   context.date = x.proxy.date_text();
-  x.proxy.scratch.clear();
   http::write_response_head(x.proxy.scratch, head, x.proxy.response_table, context);
   return plan;
 }
@@ -131,7 +139,7 @@ void let_go(Exchange& x) {
   x.first_event_limit = clock_of(x, &ClassOverrides::first_event, &Clocks::first_event);
   x.silence = x.event_stream ? clock_of(x, &ClassOverrides::silence, &Clocks::silence)
                              : clock_of(x, &ClassOverrides::body_silence, &Clocks::body_silence);
-  x.stalled = x.plan->config->client.stalled;
+  x.stalled = x.plan->config->client_of(x.verdict.request_class, &ClassOverrides::stalled, &config::Client::stalled);
   if (!x.body_complete) return;  // still needed by the rest of the upload
   x.proxy.keep(std::move(x.out));
   x.plan.reset();
@@ -169,8 +177,19 @@ Result<void> switch_protocols(Exchange& x, FinalHead& found) {
   return {};
 }
 
+// After a heart-beat the client has a head of ours; only an event stream can follow that.
+Result<void> follow_heart_beats(Exchange& x, const http::ResponseHead& head) {
+  const bool encoded = x.proxy.response_table.has(http::HeaderName::content_encoding);
+  if (!x.stream_begun || (head.status == 200 && head.event_stream && !encoded)) return {};
+  x.outcome = outcome_of_status(head.status);
+  x.worker_status = head.status;
+  x.times.head = x.proxy.now();
+  return fail(ErrorKind::denied, "no event stream", Side::upstream, head.status);
+}
+
 // The final head is here: how the answer goes on. In the turn in which it was parsed.
 Result<void> begin(Exchange& x, FinalHead& found) {
+  TRY_VOID(follow_heart_beats(x, found.head));
   if (found.head.status == 101) {
     TRY_VOID(switch_protocols(x, found));
   } else {
@@ -295,8 +314,8 @@ Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     x.outcome = Outcome::our_refusal;
     co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
   }
-  auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout,
-                                            proxy.parts.connector.connect(backend.endpoint));
+  const Duration limit = clock_of(x, &ClassOverrides::connect, &Clocks::connect);
+  auto stream = co_await coro::with_timeout(limit, kConnectTimeout, proxy.parts.connector.connect(backend.endpoint));
   if (!stream) {
     proxy.metrics().add(telemetry::Count::upstream_connect_failures);
     Error error = stream.error();

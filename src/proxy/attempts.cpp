@@ -17,7 +17,7 @@ namespace {
 
 // The request as the worker may have seen it, by the error that ended the attempt.
 bool replay_allows(const Exchange& x, const Error& error) {
-  if (x.head_sent || x.body_passing || error.side != Side::upstream) return false;
+  if (x.head_sent || x.body_passing || error.side != Side::upstream || error.kind == ErrorKind::denied) return false;
   switch (x.replay) {
     case Replay::never: return false;
     case Replay::unsent: return error.sent == Sent::nothing;

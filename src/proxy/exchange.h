@@ -28,6 +28,7 @@
 namespace perigee::proxy {
 
 struct ConnectionTag;
+class HeartBeat;
 
 // Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
 struct Texts {
@@ -96,6 +97,7 @@ struct Exchange {
   bool replay_written = false; // by the operator
   bool orbit = false;          // classified by ORBIT's routes
   bool streamed = false;       // asked for as a stream
+  bool event_stream_accepted = false;  // Accept names it
   bool body_complete = false;  // all of it is in `out`, or has been sent
   bool body_passing = false;   // more of it went to a worker than `out` holds: no second attempt
   bool keep_alive = true;      // this connection may carry another request
@@ -108,7 +110,8 @@ struct Exchange {
   UpstreamPtr upstream;
 
   // --- the answer
-  bool head_sent = false;      // bytes of a final answer went to the client
+  bool head_sent = false;      // bytes of a worker's final answer, or of ours, went to the client
+  bool stream_begun = false;   // a heart-beat came first: our own head of an event stream is out
   bool event_stream = false;
   bool detached = false;
   bool cut_by_reset = false;   // the answer ends by closing: a FIN would make a cut one look whole
@@ -124,6 +127,7 @@ struct Exchange {
   balancing::Outcome outcome = balancing::Outcome::success;  // how the running attempt stands with its worker
   std::unique_ptr<coro::Scope> upload;    // the rest of a large body, on its way
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
+  std::unique_ptr<HeartBeat> heart_beat;  // where there are any
 
   // --- for the log
   Times times;

@@ -92,11 +92,18 @@ Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, Upstre
   }
 }
 
-// The worker goes on with a request that nobody waits for any longer, where its client cannot stop it.
-bool worker_runs_on(const Exchange& x, const Error& error) {
+// How long an answer is still read that nobody waits for any longer: a worker may go on with it, whether or
+// not we do.
+Duration reads_on(const Exchange& x, const Error& error) {
   const bool nobody_waits = error.side == Side::client || error.kind == ErrorKind::timeout;
-  return nobody_waits && x.orbit && !x.streamed && !x.event_stream && !x.tunnelled && x.body_complete &&
-         x.times.sent != kNever && error.kind != ErrorKind::protocol;
+  const bool readable = !x.tunnelled && !x.endless && x.body_complete && x.times.sent != kNever;
+  if (!nobody_waits || !readable || error.kind == ErrorKind::protocol) return Duration::zero();
+  const config::Config& config = *x.proxy.plan->config;
+  const config::Abandoned& abandoned = config.abandoned;
+  const Duration common = x.streamed || x.event_stream ? abandoned.streams : x.orbit ? abandoned.orbit : abandoned.http;
+  const Duration wished = config.classes.at(x.verdict.request_class).abandoned.value_or(common);
+  const Duration passed = x.proxy.now() - x.ticket.granted_at();
+  return std::clamp<Duration>(config.process.detached_max - passed, Duration::zero(), wished);
 }
 
 }  // namespace
@@ -115,9 +122,11 @@ void conclude(Exchange& x, bool reusable) {
 void give_up(Exchange& x, const Error& error) {
   if (error.side == Side::client) x.outcome = balancing::Outcome::client_gone;
   if (error.kind == ErrorKind::cancelled || error.kind == ErrorKind::unavailable) x.outcome = balancing::Outcome::our_refusal;
-  if (x.upstream && x.ticket && worker_runs_on(x, error)) {
-    detach(x);
-    return;
+  if (x.upstream && x.ticket) {
+    if (const Duration time = reads_on(x, error); time > Duration::zero()) {
+      detach(x, time);
+      return;
+    }
   }
   if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
   x.ticket.finish(x.outcome, x.proxy.now());
@@ -135,16 +144,14 @@ void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream) {
   proxy.scope.spawn(say_farewell(std::move(stream)));
 }
 
-void detach(Exchange& x) {
+void detach(Exchange& x, Duration time) {
   x.detached = true;
   x.proxy.metrics().add(telemetry::Count::detached);
   ++x.proxy.exchanges;
   const bool head_seen = x.times.head != kNever;
   const auto& config = *x.proxy.plan->config;
   const Detached state{{x.head.method, {}}, {config.heads.bytes, config.heads.target, config.heads.fields}, head_seen};
-  const Duration passed = x.proxy.now() - x.ticket.granted_at();
-  const Duration left = std::max<Duration>(config.process.detached_max - passed, Duration::zero());
-  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, left));
+  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, time));
 }
 
 Task<void> linger(Client& client) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "heart_beat.h"
 #include "stages.h"
 
 namespace perigee::proxy {

@@ -49,9 +49,12 @@ Result<void> take_in(Exchange& x, std::size_t consumed, net::Bytes bytes) {
 
 // The last moment by which the next body bytes must have come, for the least rate the operator allows.
 TimePoint body_due(const Exchange& x, TimePoint began, std::uint64_t received) {
-  const config::Client& clock = x.plan->config->client;
-  const auto at_rate = from_seconds(static_cast<double>(received) / static_cast<double>(std::max<std::uint64_t>(clock.body_rate, 1)));
-  return began + std::max(clock.body_grace, at_rate);
+  const auto of_class = [&]<typename T>(std::optional<T> config::ClassOverrides::*own, T config::Client::*common) {
+    return x.plan->config->client_of(x.verdict.request_class, own, common);
+  };
+  const std::uint64_t rate = of_class(&config::ClassOverrides::body_rate, &config::Client::body_rate);
+  const auto at_rate = from_seconds(static_cast<double>(received) / static_cast<double>(std::max<std::uint64_t>(rate, 1)));
+  return began + std::max(of_class(&config::ClassOverrides::body_grace, &config::Client::body_grace), at_rate);
 }
 
 // A read of ours that failed for a reason of the connection failed on the client's side.

@@ -28,6 +28,7 @@ Task<Result<void>> answer(Exchange& x) {
   look_into_body(x);
 
   if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
+  start_heart_beats(x);
   // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the head of an
   // answer. What the attempts needed is gone while the answer is delivered: a stream may take minutes.
   auto answering = co_await obtain_answer(x);

@@ -8,6 +8,7 @@
 
 #include "inner.h"
 #include "perigee/http/chunk.h"
+#include "heart_beat.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -52,6 +53,7 @@ class AnswerWriter {
     auto sent = x_.client.stream->write(parts);
     scratch_.clear();
     x_.head_sent = true;
+    if (x_.heart_beat) x_.heart_beat->heard();
     if (sent) return sent;
     return fail(ErrorKind::reset, "the client left", Side::client, sent.error().code);
   }
@@ -81,6 +83,7 @@ class Watcher {
     untold_ = false;
     x_.ticket.first_event(x_.times.first_event, x_.outcome);
   }
+  [[nodiscard]] const http::SseScanner& scanner() const { return scanner_; }
   [[nodiscard]] bool at_boundary() const { return scanner_.at_boundary(); }
 
   void ended_in_order() {
@@ -164,7 +167,7 @@ Task<Result<void>> let_client_catch_up(Exchange& x) {
 void say_why(Exchange& x, const Watcher& watcher, bool chunked) {
   if (!x.event_stream || x.dialect != http::SseDialect::openai || !x.head_sent || !watcher.at_boundary()) return;
   ByteBuffer event;
-  http::write_sse_error(event, http::Reason::upstream_failed);
+  http::write_sse_error(event, x.dialect, http::Reason::upstream_failed);
   AnswerWriter writer(x, chunked);
   (void)writer.add(event.view());
   (void)writer.flush();
@@ -201,6 +204,7 @@ Task<Result<void>> relay(Exchange& x, const Answering& answering) {
   net::Bytes bytes = answering.bytes;
   Watcher watcher(x);
   AnswerWriter writer(x, chunked);
+  if (x.heart_beat) x.heart_beat->between_events_of(x.event_stream && chunked ? &watcher.scanner() : nullptr);
   Result<void> outcome;
   bool ended = false;
   while (outcome && !ended) {
@@ -225,6 +229,7 @@ Task<Result<void>> relay(Exchange& x, const Answering& answering) {
       ended = true;
     }
   }
+  x.heart_beat.reset();
   upstream.stream->unread(bytes);  // behind the answer, or where a client left that nobody else reads on for
   if (outcome) {
     watcher.ended_in_order();

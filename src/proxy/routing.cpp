@@ -122,6 +122,7 @@ Result<void> route(Exchange& x) {
   x.error_shape = http::error_shape(normal.path);
   x.dialect = dialect_of(normal.path, x.orbit);
 
+  x.event_stream_accepted = table.value(HeaderName::accept).starts_with("text/event-stream");
   const bool preflight = x.head.method == http::Method::options && !origin.empty() &&
                          table.has(HeaderName::request_method);
   x.verdict = admission::classify(x.head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);

@@ -26,6 +26,9 @@ void forward_head(Exchange& x);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);
 
+// --- heart_beat.cpp: comments to a client that hears nothing, from here on.
+void start_heart_beats(Exchange& x);
+
 // An answer whose head has come on x.upstream, under x.ticket. The head itself lies ready in the loop's
 // scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
 struct Answering {
@@ -66,8 +69,8 @@ void conclude(Exchange& x, bool reusable);  // delivered whole; whether the work
 void give_up(Exchange& x, const Error& error);
 // Ends the rest of an upload that nobody needs any longer.
 coro::Task<void> end_upload(Exchange& x);
-// The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done.
-void detach(Exchange& x);
+// The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done or `time` is up.
+void detach(Exchange& x, Duration time);
 // Reads on after our last word, so that the client can read it.
 coro::Task<void> linger(Client& client);
 // Waits until a client that sends requests has read its answers; false when it takes none.

@@ -140,13 +140,22 @@ TEST_CASE("statuses of the parsers have their reasons") {
 
 TEST_CASE("the event that ends an OpenAI-shaped stream") {
   ByteBuffer out;
-  write_sse_error(out, Reason::upstream_failed);
+  write_sse_error(out, SseDialect::openai, Reason::upstream_failed);
   const std::string text(out.view());
   REQUIRE(text.starts_with("data: {"));
   REQUIRE(text.ends_with("}\n\n"));
   CHECK(text.find('\n') == text.size() - 2);
   const auto json = nlohmann::json::parse(text.substr(6));
   CHECK(json["error"]["code"] == "upstream_failed");
+}
+
+TEST_CASE("the same in the words of other dialects") {
+  ByteBuffer orbit;
+  write_sse_error(orbit, SseDialect::orbit_chat, Reason::upstream_failed, "a \"quote\"");
+  CHECK(orbit.view() == "data: {\"error\": \"a \\\"quote\\\"\", \"done\": true}\n\n");
+  ByteBuffer other;
+  write_sse_error(other, SseDialect::generic, Reason::upstream_timeout);
+  CHECK(other.view().starts_with("event: error\ndata: {"));
 }
 
 }  // namespace perigee::http

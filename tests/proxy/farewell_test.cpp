@@ -131,6 +131,50 @@ TEST_CASE("farewell: a client that leaves while the last of its answer is writte
   }
 }
 
+TEST_CASE("farewell: what is read on when the client has left, by kind of worker and answer, and by class") {
+  struct Row {
+    const char* what;
+    WorkerKind kind;
+    bool streamed;
+    Duration read_on;  // written for this kind of request
+    Duration holds;    // how long the ticket stays at least, and not two seconds longer
+  };
+  for (const Row& row : {Row{"a stream, closed at once", WorkerKind::orbit, true, 0s, 0s},
+                         Row{"a stream, read on for a while", WorkerKind::orbit, true, 4s, 4s},
+                         Row{"a stream, to its end within detached_max", WorkerKind::orbit, true, config::kNoClock, 9s},
+                         Row{"ORBIT, closed at once", WorkerKind::orbit, false, 0s, 0s},
+                         Row{"ORBIT, to its end", WorkerKind::orbit, false, config::kNoClock, 9s},
+                         Row{"another worker, read on for a while", WorkerKind::http, false, 4s, 4s}}) {
+    for (const bool of_class : {false, true}) {
+      WorldOptions o;
+      o.kind = row.kind;
+      o.config.process.detached_max = 9s;
+      if (of_class) {
+        const RequestClass c = row.kind == WorkerKind::orbit ? RequestClass::chat : RequestClass::other;
+        auto own = o.config.classes.at(c);
+        own.abandoned = row.read_on;
+        o.config.classes.set(c, own);
+      } else {
+        o.config.abandoned = {row.read_on, row.read_on, row.read_on};
+      }
+      World w(o);
+      w.workers[0]->handler = &never_answer;
+      auto c = w.connect();
+      c->send(row.streamed ? chat_request() : post("/v1/chat", "{}"));
+      w.settle();
+      c->close();
+      w.settle();
+      INFO((std::string(row.what) + (of_class ? ", of the class" : "")));
+      CHECK(w.tickets() == (row.holds > 0s ? 1 : 0));
+      if (row.holds == 0s) continue;
+      w.pass(row.holds - 100ms);
+      CHECK(w.tickets() == 1);
+      w.pass(2s);
+      CHECK(w.tickets() == 0);
+    }
+  }
+}
+
 TEST_CASE("farewell: a detached answer holds its ticket for detached_max from dispatch and no longer") {
   World w;
   w.workers[0]->handler = &never_answer;

@@ -195,6 +195,16 @@ struct Clocks {
   bool operator==(const Clocks&) const = default;
 };
 
+// What becomes of a request whose client left, once a worker has it: its answer is read on for this long
+// and thrown away, and it keeps its slot meanwhile. 0 = the worker's connection is closed at once,
+// kNoClock = to its end. Never longer than `detached_max` after dispatch.
+struct Abandoned {
+  Duration streams = 0s;       // closing makes ORBIT stop its provider
+  Duration orbit = kNoClock;   // other requests to ORBIT, which does not notice that nobody waits
+  Duration http = 0s;          // other requests to other workers
+  bool operator==(const Abandoned&) const = default;
+};
+
 // Towards clients.
 struct Client {
   Duration head = 10s;             // first byte of a head → its end
@@ -303,6 +313,12 @@ struct ClassOverrides {
   std::optional<Duration> silence;
   std::optional<Duration> body_silence;
   std::optional<Duration> total;
+  std::optional<Duration> connect;
+  std::optional<std::uint64_t> body_rate;
+  std::optional<Duration> body_grace;
+  std::optional<Duration> stalled;
+  std::optional<Duration> heart_beats;
+  std::optional<Duration> abandoned;
   bool operator==(const ClassOverrides&) const = default;
 };
 
@@ -363,6 +379,9 @@ struct Config {
   QueueWait queue_wait;
   Clocks clocks;
   PerClass<ClassOverrides> classes;
+  Abandoned abandoned;
+  // SSE comments to clients of streams that have heard nothing for this long; kNoClock = none.
+  Duration heart_beats = kNoClock;
   Client client;
   Upstream upstream;
   Retries retries;
@@ -384,6 +403,14 @@ struct Config {
   [[nodiscard]] Duration clock(RequestClass c, std::optional<Duration> ClassOverrides::*own,
                                Duration Clocks::*common) const {
     return (classes.at(c).*own).value_or(clocks.*common);
+  }
+  // The same of `client`.
+  template <typename T>
+  [[nodiscard]] T client_of(RequestClass c, std::optional<T> ClassOverrides::*own, T Client::*common) const {
+    return (classes.at(c).*own).value_or(client.*common);
+  }
+  [[nodiscard]] Duration heart_beats_of(RequestClass c) const {
+    return classes.at(c).heart_beats.value_or(heart_beats);
   }
   // Most slots worker `w` may ever have. `kind`: what its probe found.
   [[nodiscard]] std::uint32_t slot_ceiling(const Worker& w, WorkerKind kind) const;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "perigee/base/byte_buffer.h"
+#include "perigee/http/sse.h"
 
 namespace perigee::http {
 
@@ -61,8 +62,9 @@ struct ErrorContext {
 // Head and body of the answer.
 void write_error(ByteBuffer& out, const ErrorContext& context);
 
-// The event that tells a client of an OpenAI-shaped stream why it breaks off. At an event boundary only.
-void write_sse_error(ByteBuffer& out, Reason reason, std::string_view message = {});
+// The event that tells a client why its stream breaks off, in the words of its dialect; a stream of none gets
+// an event of type `error`. At an event boundary only.
+void write_sse_error(ByteBuffer& out, SseDialect dialect, Reason reason, std::string_view message = {});
 
 // `text` between quotes as JSON: quotes, backslashes and controls escaped; at most `bytes_max` of it.
 void append_json_string(ByteBuffer& out, std::string_view text, std::size_t bytes_max = 1024);
