@@ -300,8 +300,10 @@ Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     x.outcome = Outcome::our_refusal;
     co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
   }
-  auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout,
-                                            proxy.parts.connector.connect(backend.endpoint));
+  net::Connector& connector = proxy.parts.connector;
+  auto connecting = backend.tls == nullptr ? connector.connect(backend.endpoint)
+                                           : net::connect_tls(connector, backend.endpoint, backend.tls);
+  auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout, std::move(connecting));
   if (!stream) {
     proxy.metrics().add(telemetry::Count::upstream_connect_failures);
     Error error = stream.error();
