@@ -183,7 +183,7 @@ std::string metrics_page(const View& view) {
   const Reloads& r = view.reloads();
   telemetry::ReloadGauges reloads{r.succeeded, r.failed, {}, r.last_failed};
   if (r.last_success_wall_ms) reloads.last_success_seconds = static_cast<double>(*r.last_success_wall_ms) / 1000.0;
-  return telemetry::render_metrics({view.version(), totals, fleet, process, reloads, recent, view.access_log()});
+  return telemetry::render_metrics({view.version(), totals, fleet, process, reloads, recent, view.access_log(), view.tls()});
 }
 
 std::string status_page(const View& view) {

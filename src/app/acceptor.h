@@ -13,6 +13,7 @@
 #include "io_thread.h"
 #include "perigee/coro/timer_wheel.h"
 #include "perigee/net/socket.h"
+#include "perigee/net/tls.h"
 
 namespace perigee::app {
 
@@ -22,12 +23,20 @@ class Acceptor {
   Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most);
   ~Acceptor();
 
-  // On the first loop: opens a listener; what failed is said by the error's detail.
-  Result<void> listen(const net::Endpoint& at);
+  // On the first loop: opens a listener; what failed is said by the error's detail. `tls`: null = plain.
+  Result<void> listen(const net::Endpoint& at, net::TlsServerPtr tls);
+  // On the first loop: what connections to the n-th listener speak from now on. Nothing after close().
+  void set_tls(std::size_t listener, net::TlsServerPtr tls) {
+    if (listener < doors_.size()) doors_[listener]->tls = std::move(tls);
+  }
   void close();
 
  private:
-  void accepted(int fd, bool is_unix);
+  struct Door {
+    std::unique_ptr<net::Listener> listener;
+    net::TlsServerPtr tls;
+  };
+  void accepted(int fd, bool is_unix, const Door& door);
   [[nodiscard]] bool full() const;
   void pause(bool pause);
 
@@ -39,7 +48,7 @@ class Acceptor {
 
   std::vector<std::unique_ptr<IoThread>>& threads_;
   std::size_t most_;
-  std::vector<std::unique_ptr<net::Listener>> listeners_;
+  std::vector<std::unique_ptr<Door>> doors_;
   Recheck recheck_{*this};
 };
 

@@ -26,6 +26,7 @@
 #include "perigee/net/signals.h"
 #include "perigee/telemetry/log.h"
 #include "probing.h"
+#include "tls_setup.h"
 #include "version.h"
 #include "wiring.h"
 
@@ -98,7 +99,12 @@ class Application {
 
   Task<bool> start() {
     const std::size_t descriptors = raise_descriptor_limit();
-    auto plan = co_await make_plan(config_);
+    auto tls = load_tls(*config_, tls_parts());
+    if (!tls) {
+      for (const config::Diagnostic& wrong : tls.error()) log_.error("TLS cannot be set up", {{"why", config::to_string(wrong)}});
+      co_return false;
+    }
+    auto plan = co_await make_plan(config_, tls->workers);
     if (!plan) co_return false;
     if (!open_access_log()) co_return false;
     const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
@@ -110,23 +116,26 @@ class Application {
     }
     view_ = std::make_unique<FleetView>(clock_, dispatcher_, threads_, sink_.get());
     view_->current = config_;
+    view_->tls_metrics = &tls_watch_.metrics();
+    note_tls(tls->notes);
     const std::size_t connections = connections_for(*config_, descriptors);
     acceptor_ = std::make_unique<Acceptor>(threads_, connections);
-    const bool listening = co_await listen();
+    const bool listening = co_await listen(tls->listeners);
     if (!listening) co_return false;
     const bool admin = co_await open_admin();
     if (!admin) co_return false;
     probing_ = std::make_unique<Probing>(loop_.executor(), connector_, dispatcher_, *view_, log_, seed + 1000);
-    probing_->set(*config_, (*plan)->endpoints);
+    probing_->set(**plan);
     log_.info("perigee is up", {{"version", kVersion}, {"workers", config_->workers.size()}, {"io_threads", threads_.size()},
                                 {"max_connections", connections}, {"config", config_->source}});
     co_return true;
   }
 
   // Resolves the workers' names and gives the dispatcher its backends; the log says what is wrong.
-  Task<Result<proxy::PlanPtr>> make_plan(config::Snapshot config) {
+  Task<Result<proxy::PlanPtr>> make_plan(config::Snapshot config, std::vector<net::TlsClientPtr> tls) {
     auto plan = std::make_shared<proxy::Plan>();
     plan->config = config;
+    plan->tls = std::move(tls);
     for (const config::Worker& worker : config->workers) {
       auto endpoint = co_await net::resolve(loop_, worker.address);
       if (!endpoint) {
@@ -144,6 +153,12 @@ class Application {
     co_return proxy::PlanPtr(std::move(plan));
   }
 
+  net::TlsParts tls_parts() { return {tickets_, &tls_watch_, clock_.wall_ms()}; }
+  void note_tls(const net::TlsNotes& notes) {
+    for (const std::string& warning : notes.warnings) log_.warn(warning);
+    view_->certificate_expiry = notes.earliest_expiry;
+  }
+
   bool open_access_log() {
     if (!config_->access_log.enabled) return true;
     telemetry::LogSink::Options log;
@@ -158,18 +173,32 @@ class Application {
   }
 
   // Listeners belong to the first data-plane loop.
-  Task<bool> listen() {
-    for (const config::Listener& listener : config_->listeners) {
+  Task<bool> listen(std::vector<net::TlsServerPtr> tls) {
+    for (std::size_t i = 0; i < config_->listeners.size(); ++i) {
+      const config::Listener& listener = config_->listeners[i];
       auto at = co_await net::resolve(loop_, listener.address);
       Result<void> opened = std::unexpected(at ? Error{} : at.error());
-      if (at) opened = on_first_loop([this, &at] { return acceptor_->listen(*at); });
+      if (at) opened = on_first_loop([&] { return acceptor_->listen(*at, tls[i]); });
       if (!opened) {
         log_.error("cannot listen", {{"address", listener.address.text()}, {"why", opened.error().detail}});
         co_return false;
       }
-      log_.info("listening", {{"address", listener.address.text()}});
+      log_.info("listening", {{"address", listener.address.text()}, {"tls", listener.tls.has_value()}});
+      listening_.push_back(listener.address);
     }
     co_return true;
+  }
+
+  // New certificates for new connections. Listeners are known by their addresses, which only a restart changes.
+  void set_listeners_tls(const config::Config& config, const std::vector<net::TlsServerPtr>& tls) {
+    for (std::size_t door = 0; door < listening_.size(); ++door) {
+      for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+        if (config.listeners[i].address != listening_[door]) continue;
+        threads_.front()->post([this, door, next = tls[i]](net::Loop&, proxy::LoopProxy&) mutable {
+          acceptor_->set_tls(door, std::move(next));
+        });
+      }
+    }
   }
 
   // Runs `work` on the first data-plane loop and waits for it. Only while starting and stopping, when nothing
@@ -259,7 +288,9 @@ class Application {
     if (!loaded) co_return config::format_diagnostics(loaded.error());
     const config::Snapshot fresh = loaded->config;
     if (const auto why = config::why_not_startable(*fresh)) co_return *why;
-    auto plan = co_await make_plan(fresh);
+    auto tls = load_tls(*fresh, tls_parts());
+    if (!tls) co_return config::format_diagnostics(tls.error());
+    auto plan = co_await make_plan(fresh, tls->workers);
     if (!plan) co_return std::string(plan.error().detail);
     view_->reload_state.waiting_restart.clear();
     for (const config::Change& change : config::diff(*config_, *fresh)) {
@@ -272,7 +303,9 @@ class Application {
     view_->current = fresh;
     log_.set_level(fresh->process.log_level);
     if (admin_) admin_->set_token(fresh->admin.token);
-    probing_->set(*fresh, (*plan)->endpoints);
+    note_tls(tls->notes);
+    set_listeners_tls(*fresh, tls->listeners);
+    probing_->set(**plan);
     for (auto& thread : threads_) {
       thread->post([next = *plan](net::Loop&, proxy::LoopProxy& proxy) mutable { proxy.adopt(std::move(next)); });
     }
@@ -337,6 +370,8 @@ class Application {
   SystemClock clock_;
   config::Snapshot config_;
   telemetry::Log log_;
+  TlsWatch tls_watch_{log_};
+  std::shared_ptr<net::TlsTicketKeys> tickets_ = std::make_shared<net::TlsTicketKeys>(clock_);
   dispatch::Dispatcher dispatcher_;
   proxy::StoppedStreams stopped_;
   std::unique_ptr<telemetry::LogSink> sink_;
@@ -345,6 +380,7 @@ class Application {
   std::unique_ptr<Shared> shared_;
   std::vector<std::unique_ptr<IoThread>> threads_;
   std::unique_ptr<Acceptor> acceptor_;
+  std::vector<config::Address> listening_;  // the addresses of the acceptor's listeners
   std::unique_ptr<FleetView> view_;
   std::unique_ptr<admin::AdminServer> admin_;
   std::unique_ptr<Probing> probing_;

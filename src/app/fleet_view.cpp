@@ -44,6 +44,12 @@ telemetry::ProcessGauges FleetView::process() const {
   return gauges;
 }
 
+telemetry::TlsCounts FleetView::tls() const {
+  telemetry::TlsCounts counts = tls_metrics == nullptr ? telemetry::TlsCounts{} : tls_metrics->read();
+  counts.earliest_expiry = certificate_expiry;
+  return counts;
+}
+
 telemetry::LogSink::Counters FleetView::access_log() const {
   return log_ == nullptr ? telemetry::LogSink::Counters{} : log_->counters();
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class FleetView final : public admin::View {
   config::Snapshot current;
   admin::Reloads reload_state;
   bool shutting_down = false;
+  const telemetry::TlsMetrics* tls_metrics = nullptr;  // outlives the view
+  std::optional<std::int64_t> certificate_expiry;
   std::map<std::string, admin::Probed> probes;  // by backend name; pruned at each reload
   // Every second: quantiles of the last minute, host load.
   void tick();
@@ -45,6 +48,7 @@ class FleetView final : public admin::View {
   [[nodiscard]] telemetry::RecentQuantiles recent() const override;
   [[nodiscard]] telemetry::ProcessGauges process() const override;
   [[nodiscard]] telemetry::LogSink::Counters access_log() const override;
+  [[nodiscard]] telemetry::TlsCounts tls() const override;
   [[nodiscard]] const admin::Reloads& reloads() const override { return reload_state; }
 
  private:

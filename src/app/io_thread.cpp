@@ -125,19 +125,21 @@ void IoThread::post(Work work) {
   running_->loop.post([this, work = std::move(work)]() mutable { work(running_->loop, *running_->proxy); });
 }
 
-void IoThread::take(int fd, bool is_unix) {
+void IoThread::take(int fd, bool is_unix, net::TlsServerPtr tls) {
   ++handed_;
-  const auto serve = [this, fd, is_unix](net::Loop& loop, proxy::LoopProxy& proxy) {
+  auto serve = [this, fd, is_unix, tls = std::move(tls)](net::Loop& loop, proxy::LoopProxy& proxy) mutable {
     taken_.fetch_add(1, std::memory_order_relaxed);
-    const net::Peer peer = net::peer_of(fd);
+    net::Peer peer = net::peer_of(fd);
+    peer.secure = tls != nullptr;
     auto stream = net::adopt(loop, fd, is_unix);
+    if (stream && peer.secure) stream = net::accept_tls(std::move(*stream), std::move(tls), peer);
     if (stream) proxy.serve(std::move(*stream), peer);
     open_.store(proxy.connections(), std::memory_order_relaxed);
   };
   if (std::this_thread::get_id() == thread_.get_id()) {
     serve(running_->loop, *running_->proxy);
   } else {
-    post(serve);
+    post(std::move(serve));
   }
 }
 

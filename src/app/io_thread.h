@@ -12,6 +12,7 @@
 
 #include "perigee/dispatch/dispatcher.h"
 #include "perigee/net/loop.h"
+#include "perigee/net/tls.h"
 #include "perigee/proxy/loop_proxy.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
@@ -37,8 +38,8 @@ class IoThread {
   // --- any thread.
   using Work = std::move_only_function<void(net::Loop&, proxy::LoopProxy&)>;
   void post(Work work);
-  // A connection for this loop; `fd` changes hands. Called by the acceptor only.
-  void take(int fd, bool is_unix);
+  // A connection for this loop; `fd` changes hands. `tls`: null = plain. Called by the acceptor only.
+  void take(int fd, bool is_unix, net::TlsServerPtr tls);
   // Connections here, those on their way included.
   [[nodiscard]] std::size_t connections() const;
   // Exchanges that are not over, as of the end of the loop's last turn.

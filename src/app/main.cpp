@@ -10,6 +10,7 @@
 #include "perigee/config/command_line.h"
 #include "perigee/config/export.h"
 #include "perigee/config/loader.h"
+#include "tls_setup.h"
 #include "version.h"
 
 namespace {
@@ -32,7 +33,15 @@ int check(const config::CommandLine& line) {
     print(stderr, config::format_diagnostics(loaded.error()));
     return 1;
   }
-  print(stdout, config::format_check_report(*loaded));
+  // Certificates and keys too: a reload would fail on them as it does on the file itself.
+  const auto tls = app::load_tls(*loaded->config, {nullptr, nullptr, SystemClock().wall_ms()});
+  if (!tls) {
+    print(stderr, config::format_diagnostics(tls.error()));
+    return 1;
+  }
+  config::Loaded all = *loaded;
+  for (const std::string& warning : tls->notes.warnings) all.warnings.push_back({{}, {}, warning, {}});
+  print(stdout, config::format_check_report(all));
   return 0;
 }
 

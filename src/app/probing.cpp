@@ -21,20 +21,21 @@ Probing::Probing(coro::Executor& executor, net::Connector& connector, dispatch::
                  telemetry::Log& log, std::uint64_t seed)
     : dispatcher_(dispatcher), view_(view), log_(log), prober_(executor, connector, *this, Rng(seed)) {}
 
-void Probing::set(const config::Config& config, const std::vector<net::Endpoint>& endpoints) {
+void Probing::set(const proxy::Plan& plan) {
+  const config::Config& config = *plan.config;
   std::map<health::BackendKey, std::pair<std::string, Watched>> now_watched;
   for (std::size_t i = 0; i < config.workers.size(); ++i) {
     const config::Worker& worker = config.workers[i];
     const dispatch::BackendRef ref = dispatcher_.backend(worker.name);
     if (!ref.exists()) continue;
     const auto key = key_of(ref);
-    Watched watched{ref, endpoints[i].text(), config.probe, {}};
+    Watched watched{ref, plan.endpoints[i].text(), config.probe, plan.tls[i], {}};
     const auto before = watched_.find(key);
     const bool same = before != watched_.end() && before->second.second.address == watched.address &&
-                      before->second.second.probe == watched.probe;
+                      before->second.second.probe == watched.probe && before->second.second.tls == watched.tls;
     if (same) watched.said = before->second.second.said;
     now_watched.emplace(key, std::pair{worker.name, watched});
-    if (!same) prober_.watch({key, endpoints[i], worker.host, worker.kind}, config.probe);
+    if (!same) prober_.watch({key, plan.endpoints[i], worker.host, worker.kind, watched.tls}, config.probe);
   }
   for (const auto& [key, old] : watched_) {
     if (now_watched.contains(key)) continue;

@@ -8,6 +8,7 @@
 #include "fleet_view.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "perigee/health/prober.h"
+#include "perigee/proxy/loop_proxy.h"
 #include "perigee/telemetry/log.h"
 
 namespace perigee::app {
@@ -19,7 +20,7 @@ class Probing final : public health::HealthSink {
           telemetry::Log& log, std::uint64_t seed);
 
   // Watches exactly these workers; those that are watched already under the same name and address go on.
-  void set(const config::Config& config, const std::vector<net::Endpoint>& endpoints);
+  void set(const proxy::Plan& plan);
   [[nodiscard]] coro::Task<void> stop() { return prober_.stop(); }
 
   void on_probe(health::BackendKey backend, const health::ProbeReport& report, TimePoint now) override;
@@ -35,6 +36,7 @@ class Probing final : public health::HealthSink {
     dispatch::BackendRef ref;
     std::string address;
     config::Probe probe;
+    net::TlsClientPtr tls;
     std::string said;  // its health as last logged
   };
   void log_change(const std::string& name, Watched& watched);

@@ -9,7 +9,7 @@ namespace {
 dispatch::BackendSpec spec_of(const config::Config& config, const config::Worker& worker) {
   dispatch::BackendSpec spec;
   spec.name = worker.name;
-  spec.address = worker.address.text();
+  spec.address = worker.origin();
   spec.weight = worker.weight;
   spec.kind = worker.kind;
   spec.orbit_ceiling = config.slot_ceiling(worker, WorkerKind::orbit);

@@ -45,6 +45,7 @@ class Differ {
       if (*before.plain == *after.plain) return;
       if (before.plain->is_object() && after.plain->is_object()) return compare_objects(key, before, after);
       if (key == "workers") return compare_workers(before, after);
+      if (key == "listen" && same_places(*before.plain, *after.plain)) return compare_certificates(before, after);
     }
     changes.push_back({key, dump(before.shown), dump(after.shown), needs_restart(key)});
   }
@@ -85,6 +86,25 @@ class Differ {
     for (std::size_t i = 0; i < after.plain->size(); ++i) {
       const Json& w = after.plain->at(i);
       if (worker(before, w.at("name")).plain == nullptr) compare(path(w), {}, {&w, &after.shown->at(i)});
+    }
+  }
+
+  // A listener without its `tls`, which a reload puts in place; the rest waits for a restart.
+  static Json place(Json listener) {
+    if (!listener.is_object()) return listener;
+    listener.erase("tls");
+    return listener.size() == 1 ? listener.at("address") : listener;
+  }
+  static bool same_places(const Json& before, const Json& after) {
+    return std::equal(before.begin(), before.end(), after.begin(), after.end(),
+                      [](const Json& a, const Json& b) { return place(a) == place(b); });
+  }
+  void compare_certificates(Pair before, Pair after) {
+    const auto tls = [](const Json& l) { return l.is_object() && l.contains("tls") ? l.at("tls") : Json("none"); };
+    for (std::size_t i = 0; i < before.plain->size(); ++i) {
+      if (tls(before.plain->at(i)) == tls(after.plain->at(i))) continue;
+      changes.push_back({"listen[" + std::to_string(i) + "].tls", tls(before.shown->at(i)).dump(),
+                         tls(after.shown->at(i)).dump(), false});
     }
   }
 

@@ -54,15 +54,6 @@ Codec<Nothing> affinity() {
   return section(std::move(t));
 }
 
-Codec<Nothing> tls() {
-  Table<Nothing> t;
-  t.later("certificate", text({.longest = 1024, .expected = "a file's path"}), "certificate of the listener");
-  t.later("key", text({.longest = 1024, .expected = "a file's path"}), "its key");
-  t.later("client_ca", text({.longest = 1024, .expected = "a file's path"}),
-          "who signs clients' certificates");
-  return section(std::move(t));
-}
-
 Codec<Nothing> cache() {
   Table<Nothing> t;
   t.later("entries", count(1, 100'000'000), "most entries of the response cache");
@@ -111,7 +102,6 @@ void add_later(Table<Draft>& t) {
   t.later("model_pools", map_of(count(1, 1024), 64), "workers a kind of model, by name");
   t.later("discovery", discovery(), "workers found while running");
   t.later("admin_routes", word_of({"pass", "trusted"}), "who may call ORBIT's pause, restart and shutdown");
-  t.later("tls", tls(), "TLS of the listeners");
   t.later("proxy_protocol", word_of({"off", "v1", "v2", "any"}), "PROXY protocol of trusted peers");
   t.later("cache", cache(), "cache of responses");
   t.later("redis", url(), "Redis for counters and cache shared among sidecars");

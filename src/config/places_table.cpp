@@ -23,10 +23,12 @@ std::string lower(std::string text) {
 // password.
 const char* read_worker_url(std::string_view text, Worker& out) {
   constexpr std::string_view kHttp = "http://";
-  if (lower(std::string(text)).starts_with("https://"))
-    return "https:// workers need TLS, which this version does not have";
+  constexpr std::string_view kHttps = "https://";
   if (text.find('@') != std::string_view::npos) return "a worker's URL holds no user and no password";
+  out.https = lower(std::string(text.substr(0, kHttps.size()))) == kHttps;
+  if (out.https) text.remove_prefix(kHttps.size());
   if (lower(std::string(text.substr(0, kHttp.size()))) == kHttp) text.remove_prefix(kHttp.size());
+  if (out.https && text.starts_with("unix:")) return "https:// is for hosts; a Unix socket needs no TLS";
   if (text.starts_with("unix:")) {
     if (text.starts_with("unix://")) text = text.size() > 7 && text[7] == '/' ? text : std::string_view();
     const std::string path = "unix:" + std::string(text.substr(text.starts_with("unix://") ? 7 : 5));
@@ -44,13 +46,14 @@ const char* read_worker_url(std::string_view text, Worker& out) {
   std::string authority = lower(std::string(text));
   const std::size_t colon = authority.rfind(':');
   const bool has_port = colon != std::string::npos && authority.find(']', colon) == std::string::npos;
-  if (!has_port) authority += ":80";
+  const std::string_view usual_port = out.https ? ":443" : ":80";
+  if (!has_port) authority += usual_port;
   const bool bare_port =
       !authority.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
   const auto address = bare_port ? std::nullopt : parse_address(authority);
   if (!address || authority.starts_with('*')) return "expected a URL such as `http://127.0.0.1:3001`";
   out.address = *address;
-  out.host = has_port ? authority : authority.substr(0, authority.size() - 3);
+  out.host = has_port ? authority : authority.substr(0, authority.size() - usual_port.size());
   return nullptr;
 }
 
@@ -73,7 +76,8 @@ Codec<Worker> worker_url() {
     return true;
   };
   codec.write = [](const Worker& w, Show) {
-    return Json(w.address.kind == Address::Kind::unix_socket ? w.address.text() : "http://" + w.host);
+    if (w.address.kind == Address::Kind::unix_socket) return Json(w.address.text());
+    return Json((w.https ? "https://" : "http://") + w.host);
   };
   return codec;
 }
@@ -81,7 +85,7 @@ Codec<Worker> worker_url() {
 Table<Worker> worker_table() {
   const auto self = [](auto& w) -> auto& { return w; };
   Table<Worker> t;
-  t.add("url", self, worker_url(), "Where it listens: `http://HOST:PORT` or `unix:/PATH`").required();
+  t.add("url", self, worker_url(), "Where it listens: `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`").required();
   t.add("name", &Worker::name, text(kName),
         "Its name in metrics, logs and the admin API; `HOST:PORT` unless written");
   t.add("weight", &Worker::weight, number(0.01, 100), "Its share of the work, beside other workers");
@@ -91,6 +95,7 @@ Table<Worker> worker_table() {
         "Hard ceiling of its slots, before the general one");
   t.add("provider_connections", &Worker::provider_connections, optional_of(provider_connections()),
         "Connections it opens to its model provider, before the general number");
+  t.add("tls", &Worker::tls, optional_of(client_tls()), "TLS towards it, in place of `upstream.tls`; for `https://` only");
   return t;
 }
 
@@ -194,12 +199,19 @@ Table<Admin> admin_table() {
 
 }  // namespace
 
+// An address, or a map where there is more to say.
 Codec<Listener> listener() {
-  const Codec<Address> inner = address();
-  Codec<Listener> codec;
-  codec.schema = inner.schema;
-  codec.read = [inner](Reader& r, const Node& n, Listener& out) { return inner.read(r, n, out.address); };
-  codec.write = [inner](const Listener& l, Show show) { return inner.write(l.address, show); };
+  Table<Listener> table;
+  table.add("address", &Listener::address, address(), "Where it listens").required();
+  table.add("tls", &Listener::tls, optional_of(server_tls()), "Certificates, where clients speak TLS");
+  Codec<Listener> codec = section(std::move(table));
+  codec.schema = {{"anyOf", Json::array({codec.schema, address().schema})}};
+  codec.read = [full = codec.read, at = address()](Reader& r, const Node& n, Listener& out) {
+    return n.kind == Node::Kind::scalar ? at.read(r, n, out.address) : full(r, n, out);
+  };
+  codec.write = [full = codec.write, at = address()](const Listener& l, Show show) {
+    return l.tls ? full(l, show) : at.write(l.address, show);
+  };
   return codec;
 }
 

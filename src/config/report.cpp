@@ -37,6 +37,7 @@ std::string workers_text(const Config& c) {
     const Worker& w = c.workers[i];
     std::string line = w.address.text();
     if (w.name != line) line = w.name + " at " + line;
+    if (w.https) line += " (TLS)";
     line +=
         w.kind == WorkerKind::unknown ? ", kind found by probe" : ", kind " + std::string(to_string(w.kind));
     if (w.weight != 1.0) line += ", weight " + write_number(w.weight);
@@ -98,7 +99,7 @@ std::string clocks_text(const Config& c) {
 std::string main_settings(const Config& c) {
   std::string listen;
   for (const Listener& l : c.listeners)
-    listen += (listen.empty() ? "" : ", ") + l.address.text();
+    listen += (listen.empty() ? "" : ", ") + l.address.text() + (l.tls ? " (TLS)" : "");
   std::string out = row("listen", listen);
   out +=
       row("admin",

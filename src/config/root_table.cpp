@@ -19,7 +19,7 @@ auto in_process(M Process::* member) {
 
 void add_places(Table<Draft>& t) {
   t.add("listen", in(&Config::listeners), list_of(listener(), 64, true),
-        "Where clients come in; one address or a list")
+        "Where clients come in: an address, a map, or a list of them")
       .needs_restart();
   t.add("admin", in(&Config::admin), admin(), "Where operators look in: an address, `off`, or a map");
   t.add("workers", in(&Config::workers), list_of(worker(), kMaxWorkers), "The workers: addresses, or maps");

@@ -29,6 +29,9 @@ Codec<Listener> listener();
 Codec<Admin> admin();
 Codec<Worker> worker();
 Codec<Route> route();
+// tls_table.cpp
+Codec<ServerTls> server_tls();
+Codec<ClientTls> client_tls();
 // load_table.cpp
 Codec<Balancing> balancing();
 Codec<std::uint32_t> provider_connections();

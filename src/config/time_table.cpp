@@ -96,6 +96,7 @@ Codec<Upstream> upstream() {
         "Idle connections kept, a worker and event loop");
   t.add("idle_total", &Upstream::idle_total, count_or_none(0, 1'000'000),
         "Idle connections kept, an event loop");
+  t.add("tls", &Upstream::tls, client_tls(), "TLS towards `https://` workers that have no `tls` of their own");
   return section(std::move(t));
 }
 

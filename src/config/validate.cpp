@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "nearest.h"
@@ -41,6 +42,35 @@ void check_listeners(const Config& config, Reader& r) {
     if (config.admin.enabled && clash(address, config.admin.address)) {
       r.error_at("admin", "the same address as `listen`: " + address.text());
     }
+  }
+}
+
+void check_tls(const Config& config, Reader& r) {
+  for (std::size_t i = 0; i < config.listeners.size(); ++i) {
+    if (!config.listeners[i].tls) continue;
+    const ServerTls& tls = *config.listeners[i].tls;
+    const std::string key = item("listen", i) + ".tls";
+    if (tls.certificates.empty()) r.error_at(key + ".certificates", "an empty list: nothing could be shown to clients");
+    if (tls.client_auth != ClientAuth::none && tls.client_ca.empty()) {
+      r.error_at(key + ".client_auth", "needs `client_ca`: who signs clients' certificates");
+    }
+    if (tls.client_auth == ClientAuth::none && !tls.client_ca.empty()) {
+      r.error_at(key + ".client_ca", "checks nobody without `client_auth: optional` or `required`");
+    }
+  }
+}
+
+void check_client_tls(const ClientTls& tls, const std::string& key, Reader& r) {
+  if (tls.cert.empty() != tls.key.empty()) r.error_at(key, "`cert` and `key` belong together");
+  if (!tls.verify && !tls.ca_file.empty()) r.error_at(key + ".ca_file", "checks nobody with `verify: false`");
+}
+
+void check_worker_tls(const Config& config, Reader& r) {
+  for (std::size_t i = 0; i < config.workers.size(); ++i) {
+    const Worker& worker = config.workers[i];
+    if (!worker.tls) continue;
+    if (!worker.https) r.error_at(item("workers", i) + ".tls", "is for `https://` workers");
+    check_client_tls(*worker.tls, item("workers", i) + ".tls", r);
   }
 }
 
@@ -129,7 +159,21 @@ void check_pace(const Pace& pace, Reader& r) {
   if (pace.recovered > pace.ceiling) r.error_at("pace.recovered", "above `pace.ceiling`");
 }
 
+void warn_unverified(const Config& config, Reader& r) {
+  bool told = false;
+  for (std::size_t i = 0; i < config.workers.size(); ++i) {
+    const Worker& worker = config.workers[i];
+    if (!worker.https || config.tls_of(worker).verify) continue;
+    if (worker.tls) {
+      r.warning(item("workers", i) + ".tls.verify", "anybody on the way may pass for " + worker.name);
+    } else if (!std::exchange(told, true)) {
+      r.warning("upstream.tls.verify", "anybody on the way may pass for an https worker");
+    }
+  }
+}
+
 void warn(const Config& config, Reader& r) {
+  warn_unverified(config, r);
   if (config.workers.empty()) r.warning("workers", "no workers: this passes a check, but cannot be started");
   for (const Cidr& cidr : config.trusted) {
     if (cidr.prefix == 0 || cidr.text() == "0.0.0.0/0") {
@@ -166,6 +210,9 @@ void finish(Draft& draft, Reader& reader) {
   if (pools) config.pools = make_pools(draft, reader);
   if (listen && admin) check_listeners(config, reader);
   if (admin) check_admin(config, reader);
+  if (listen) check_tls(config, reader);
+  if (workers) check_worker_tls(config, reader);
+  if (sound("upstream")) check_client_tls(config.upstream.tls, "upstream.tls", reader);
   if (workers && listen) check_workers(config, reader);
   if (routes) check_routes(config, reader);
   if (sound("slots")) check_slots(config.slots, reader);

@@ -266,7 +266,7 @@ Task<void> Prober::Watched::tick() {
 }
 
 Task<Result<net::StreamPtr>> Prober::Watched::connect() {
-  auto attempt = prober.connector_.connect(target.endpoint);
+  auto attempt = net::connect_tls(prober.connector_, target.endpoint, target.tls);
   co_return co_await coro::with_timeout(kConnectTimeout, coro::kTimedOut, std::move(attempt));
 }
 

@@ -88,6 +88,7 @@ class MemoryStream final : public Stream, private coro::ReadyNode {
 
   // One slice, or the news of the end.
   void deliver() {
+    if (done_ && wire_->broken && !ended_by_reset_) finish(kBroken);
     if (done_ || paused_) return;
     if (wire_->broken) {
       finish(kBroken);

@@ -1,6 +1,8 @@
 // What all kinds of stream share: handing bytes to the reader or keeping them for one, and the news of the end.
 #include "perigee/net/stream.h"
 
+#include "layered_stream.h"
+
 namespace perigee::net {
 
 void Stream::received(Bytes bytes) {
@@ -11,21 +13,35 @@ void Stream::received(Bytes bytes) {
     reader->complete(bytes);  // `this` may be gone afterwards
     return;
   }
+  if (above_ != nullptr) {
+    above_->below_received(bytes);  // here too
+    return;
+  }
   if (pending_ == nullptr) pending_ = std::make_unique<std::string>();
   pending_->append(bytes.data(), bytes.size());
   hold_back();
 }
 
 void Stream::received_end(const Error& error) {
-  if (ended_) return;
-  ended_ = true;
-  end_error_ = error;
   const bool broken = error.kind != ErrorKind::eof;
+  // A peer that has ended its side may still break the other: who waits to write must hear of it.
+  if (ended_ && (!broken || broken_)) return;
+  const bool first = !ended_;
+  broken_ = broken;
+  if (first) {
+    ended_ = true;
+    end_error_ = error;
+  }
+  if (above_ != nullptr) {
+    above_->below_ended(error);  // `this` may be gone afterwards
+    return;
+  }
   if (broken && drainer_ != nullptr) {
     Drained* drainer = drainer_;
     drainer_ = nullptr;
     drainer->complete(std::unexpected(error));
   }
+  if (!first) return;
   if (reader_ != nullptr) {
     Read* reader = reader_;
     reader_ = nullptr;
@@ -68,13 +84,20 @@ Result<void> Stream::write(std::span<const Bytes> parts) {
   std::size_t total = 0;
   for (const Bytes& part : parts) total += part.size();
   if (total == 0) return {};
-  if (ended_ && end_error_.kind != ErrorKind::eof) return std::unexpected(end_error_);
+  if (broken_) {
+    if (end_error_.kind != ErrorKind::eof) return std::unexpected(end_error_);
+    return fail(ErrorKind::reset, "the connection broke after the peer's end");
+  }
   bytes_out_ += total;
   return send(parts, total);
 }
 
 void Stream::writable() {
-  if (drainer_ == nullptr || backlog() > drainer_->low_) return;
+  if (drainer_ == nullptr) {
+    if (above_ != nullptr) above_->below_writable();
+    return;
+  }
+  if (backlog() > drainer_->low_) return;
   Drained* drainer = drainer_;
   drainer_ = nullptr;
   drainer->complete({});
@@ -104,8 +127,9 @@ void Stream::Read::on_cancel(Wait& w, const Error& reason) {
 }
 
 bool Stream::Drained::await_ready() {
-  if (stream_.ended_ && stream_.end_error_.kind != ErrorKind::eof) {
-    result_ = std::unexpected(stream_.end_error_);
+  if (stream_.broken_) {
+    const bool at_once = stream_.end_error_.kind != ErrorKind::eof;
+    result_ = at_once ? std::unexpected(stream_.end_error_) : fail(ErrorKind::reset, "the connection was reset");
     return true;
   }
   return stream_.backlog() <= low_;

@@ -314,8 +314,11 @@ Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     x.outcome = Outcome::our_refusal;
     co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
   }
+  net::Connector& connector = proxy.parts.connector;
+  auto connecting = backend.tls == nullptr ? connector.connect(backend.endpoint)
+                                           : net::connect_tls(connector, backend.endpoint, backend.tls);
   const Duration limit = clock_of(x, &ClassOverrides::connect, &Clocks::connect);
-  auto stream = co_await coro::with_timeout(limit, kConnectTimeout, proxy.parts.connector.connect(backend.endpoint));
+  auto stream = co_await coro::with_timeout(limit, kConnectTimeout, std::move(connecting));
   if (!stream) {
     proxy.metrics().add(telemetry::Count::upstream_connect_failures);
     Error error = stream.error();

@@ -62,8 +62,9 @@ const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& i
   for (const Plan* p : {plan.get(), &from}) {
     const auto& workers = p->config->workers;
     for (std::size_t i = 0; i < workers.size() && i < p->endpoints.size(); ++i) {
-      if (workers[i].name != identity.name || workers[i].address.text() != identity.address) continue;
+      if (workers[i].name != identity.name || workers[i].origin() != identity.address) continue;
       known.endpoint = p->endpoints[i];
+      known.tls = i < p->tls.size() ? p->tls[i] : nullptr;
       return known;
     }
   }

@@ -21,6 +21,7 @@ struct KnownBackend {
   bool known = false;
   std::uint16_t generation = 0;
   net::Endpoint endpoint;
+  net::TlsClientPtr tls;  // null: plain
   std::string name;
 };
 

@@ -142,6 +142,7 @@ void forward_head(Exchange& x) {
   const config::Config& config = *x.plan->config;
   http::ForwardContext context;
   context.peer = x.client.peer.text.data();
+  context.scheme = x.client.peer.secure ? "https" : "http";
   context.trusted = config.is_trusted(x.client.peer.ip);
   context.request_id = x.request_id;
   // ORBIT's MCP server answers only to a loopback name; HTTP/1.0 clients may send no Host at all.

@@ -199,6 +199,31 @@ void add_traffic(Page& page, const MetricTotals& totals) {
   counter("perigee_upstream_sent_bytes_total", "Bytes sent to backends.", Count::upstream_bytes_sent);
 }
 
+void add_tls(Page& page, const TlsCounts& tls) {
+  {
+    Family done = page.counter("perigee_tls_handshakes_total", "TLS handshakes done, with certificates or by a ticket.");
+    for (std::size_t s = 0; s < kTlsSideCount; ++s) {
+      for (const TlsResult result : {TlsResult::full, TlsResult::resumed}) {
+        done.add({{"side", kTlsSideNames[s]}, {"kind", to_string(result)}}, number(tls.of(static_cast<TlsSide>(s), result)));
+      }
+    }
+  }
+  {
+    Family failed = page.counter("perigee_tls_handshake_failures_total", "TLS handshakes that failed, by why.");
+    for (std::size_t s = 0; s < kTlsSideCount; ++s) {
+      for (std::size_t r = 0; r < kTlsResultCount; ++r) {
+        const auto result = static_cast<TlsResult>(r);
+        if (succeeded(result)) continue;
+        failed.add({{"side", kTlsSideNames[s]}, {"reason", to_string(result)}}, number(tls.of(static_cast<TlsSide>(s), result)));
+      }
+    }
+  }
+  if (!tls.earliest_expiry) return;
+  page.gauge("perigee_tls_certificate_expiry_timestamp_seconds",
+             "When the first of our own certificates expires, since 1970.")
+      .add({}, static_cast<double>(*tls.earliest_expiry));
+}
+
 // Names that can stand as label values: bounded, well-formed, one series each.
 std::vector<std::string> shown_names(const std::vector<BackendGauges>& backends) {
   std::vector<std::string> names;
@@ -396,6 +421,7 @@ std::string render_metrics(const Exposition& what) {
   add_requests(page, what.totals);
   add_latencies(page, what.totals, what.recent);
   add_traffic(page, what.totals);
+  add_tls(page, what.tls);
   add_queue(page, what.fleet);
   add_backends(page, what.fleet.backends);
   add_reloads_and_log(page, what);

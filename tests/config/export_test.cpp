@@ -49,7 +49,12 @@ TEST_CASE("the JSON of a configuration is the same configuration") {
       "routes: [{path: '/a*', host: h, methods: [GET, POST], headers: {a: '*', b: c}, replay: never, pool: "
       "p}]\n"
       "performance: {thread_pools: {io_workers: 2}}\nclasses: {voice: {total: 1h, priority: critical}}\n";
-  for (const std::string& text : {std::string("workers: [http://127.0.0.1:3001]\n"), unusual, everything()}) {
+  const std::string secure =
+      "listen: [{address: 3443, tls: {certificates: [{cert: a, key: b}], client_ca: c, client_auth: optional, min_version: "
+      "'1.3'}}]\n"
+      "workers: ['https://h', {url: 'https://h:2', tls: {verify: false, server_name: x, cert: d, key: e}}]\n"
+      "upstream: {tls: {ca_file: f}}\n";
+  for (const std::string& text : {std::string("workers: [http://127.0.0.1:3001]\n"), unusual, secure, everything()}) {
     const Config first = parse_or_fail(text);
     Config second = parse_or_fail(to_redacted_json(first).dump());
     second.not_yet = first.not_yet;
@@ -98,6 +103,22 @@ TEST_CASE("differences") {
         "limits.streams: 5000 -> 6000\n"
         "io_threads: 1 -> 2 (restart)\n");
   CHECK(diff(b, a).size() == changes.size());
+}
+
+TEST_CASE("differences of listeners: TLS is put in place by a reload, an address is not") {
+  const auto with = [](const std::string& listen) { return parse_or_fail("listen: " + listen + "\nworkers: ['https://h:1']\n"); };
+  const std::string one = "{address: 3443, tls: {certificates: [{cert: a, key: b}]}}";
+  const std::string other = "{address: 3443, tls: {certificates: [{cert: a, key: b}], min_version: '1.3'}}";
+  const auto told = [&](const std::string& before, const std::string& after) {
+    std::string out;
+    for (const Change& c : diff(with(before), with(after))) out += c.key + (c.needs_restart ? " (restart)" : "") + ";";
+    return out;
+  };
+  CHECK(told("[3000, " + one + "]", "[3000, " + one + "]").empty());
+  CHECK(told("[3000, " + one + "]", "[3000, " + other + "]") == "listen[1].tls;");
+  CHECK(told("[3000, 3443]", "[3000, " + one + "]") == "listen[1].tls;");
+  CHECK(told("[3000, 3443]", "[3001, " + one + "]") == "listen (restart);");
+  CHECK(told("[3000, 3443]", "[3000]") == "listen (restart);");
 }
 
 }  // namespace perigee::config

@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 
+#include "tls_worlds.h"
 #include "worlds.h"
 
 namespace perigee::test {
@@ -11,7 +12,8 @@ namespace {
 
 using coro::Task;
 
-#define ALL_WORLDS MemoryWorld, TcpWorld, UnixWorld
+#define ALL_WORLDS \
+  MemoryWorld, TcpWorld, UnixWorld, TlsWorld<MemoryWorld>, TlsWorld<TcpWorld>, TlsWorld<UnixWorld>
 
 std::string pattern(std::size_t n) {
   std::string s(n, ' ');
@@ -37,7 +39,7 @@ Task<void> write_all(net::Stream& s, const std::string& bytes, bool then_end) {
 template <typename W>
 struct Body {
   static Task<void> both_ways(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     const std::string bytes = pattern(3'000'000);
     coro::Scope writing(w.executor());
     writing.spawn(write_all(*p.a, bytes, true));
@@ -64,7 +66,7 @@ struct Body {
   }
 
   static Task<void> parts_in_order(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     std::string expected;
     std::vector<std::string> texts;
     for (int i = 0; i < 40; ++i)
@@ -82,7 +84,7 @@ struct Body {
   }
 
   static Task<void> unread_first(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes("abcdef", 6));
     co_await settle(w);
     CHECK(p.b->has_pending());
@@ -98,7 +100,7 @@ struct Body {
   }
 
   static Task<void> held_back(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     const std::string bytes = pattern(20'000'000);
     coro::Scope writing(w.executor());
     writing.spawn(write_all(*p.a, bytes, true));
@@ -119,7 +121,7 @@ struct Body {
 
   // Who takes a little and gives back the rest, again and again, holds the writer back as well.
   static Task<void> held_back_by_small_bites(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     coro::Scope writing(w.executor());
     const std::string bytes = pattern(20'000'000);
     writing.spawn(write_all(*p.a, bytes, false));
@@ -136,7 +138,7 @@ struct Body {
   }
 
   static Task<void> drained_to_the_last_byte(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes(pattern(20'000'000)));
     CHECK(p.a->backlog() > 0);
     coro::Scope reading(w.executor());
@@ -156,7 +158,7 @@ struct Body {
   }
 
   static Task<void> drained_cancelled_and_broken(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes(pattern(20'000'000)));
     CHECK(p.a->backlog() > 0);
     coro::CancelSource stop;
@@ -186,8 +188,40 @@ struct Body {
     CHECK(broken->kind == ErrorKind::reset);
   }
 
+  // The peer's end in good order is not the last that may be heard of it.
+  static Task<void> broken_after_its_end(W& w) {
+    auto p = co_await connected(w);
+    p.b->shutdown();
+    ErrorKind end{};
+    (void)co_await read_all(*p.a, end);
+    CHECK(end == ErrorKind::eof);
+    (void)p.a->write(net::Bytes(pattern(20'000'000)));
+    CHECK(p.a->backlog() > 0);
+    struct Waiting {
+      static Task<void> run(net::Stream& s, std::optional<Error>& error) {
+        const auto r = co_await s.drained();
+        if (!r) error = r.error();
+      }
+    };
+    std::optional<Error> broken;
+    coro::Scope scope(w.executor());
+    scope.spawn(Waiting::run(*p.a, broken));
+    CHECK(scope.live() == 1);
+    p.b->reset_on_close();
+    p.b.reset();
+    co_await scope.join();
+    REQUIRE(broken.has_value());
+    CHECK(broken->kind == ErrorKind::reset);
+    // Later comers too; and reading still tells of the end as it was.
+    scope.spawn(Waiting::run(*p.a, broken));
+    co_await scope.join();
+    CHECK(broken->kind == ErrorKind::reset);
+    (void)co_await read_all(*p.a, end);
+    CHECK(end == ErrorKind::eof);
+  }
+
   static Task<void> half_close(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes("question", 8));
     p.a->shutdown();
     p.a->shutdown();  // again: nothing
@@ -207,7 +241,7 @@ struct Body {
   }
 
   static Task<void> closed_is_eof(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes("last words", 10));
     p.a.reset();
     ErrorKind end{};
@@ -217,7 +251,7 @@ struct Body {
   }
 
   static Task<void> reset(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     p.a->reset_on_close();
     p.a.reset();
     ErrorKind end{};
@@ -228,7 +262,7 @@ struct Body {
 
   // Writing to who has gone ends in an error of the stream sooner or later, and nothing worse.
   static Task<void> write_to_nobody(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     p.b.reset();
     co_await settle(w);
     bool failed = false;
@@ -241,7 +275,7 @@ struct Body {
 
   static Task<void> watch(W& w) {
     for (const bool hard : {false, true}) {
-      auto p = w.pair();
+      auto p = co_await connected(w);
       coro::CancelSource gone;
       p.a->watch_end(&gone, Side::client);
       (void)p.b->write(net::Bytes("unread", 6));
@@ -261,7 +295,7 @@ struct Body {
       auto left = co_await read_bytes(*p.a, 6);
       CHECK(left == "unread");
     }
-    auto p = w.pair();
+    auto p = co_await connected(w);
     coro::CancelSource nobody;
     p.a->watch_end(&nobody, Side::client);
     p.a->watch_end(nullptr, Side::client);
@@ -272,7 +306,7 @@ struct Body {
   }
 
   static Task<void> reader_hears_it_not_the_watch(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     coro::CancelSource watch_source;
     p.a->watch_end(&watch_source, Side::client);
     struct Read {
@@ -291,7 +325,7 @@ struct Body {
   }
 
   static Task<void> peer_left_behind_bytes(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     CHECK_FALSE(p.a->peer_has_left());
     (void)p.b->write(net::Bytes(pattern(100'000)));
     co_await settle(w);
@@ -303,7 +337,7 @@ struct Body {
   }
 
   static Task<void> read_cancelled_loses_nothing(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     struct Read {
       static Task<Result<std::string>> run(net::Stream& s) {
         auto r = co_await s.read();
@@ -324,7 +358,7 @@ struct Body {
   // A reader may close its own stream, and the other's, from where it was woken.
   static Task<void> close_inside_a_read(W& w) {
     for (const bool both : {false, true}) {
-      auto p = w.pair();
+      auto p = co_await connected(w);
       struct Closing {
         static Task<void> run(net::StreamPtr own, net::StreamPtr& other, bool too) {
           auto r = co_await own->read();
@@ -346,7 +380,7 @@ struct Body {
   }
 
   static Task<void> close_with_backlog(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     (void)p.a->write(net::Bytes(pattern(5'000'000)));
     CHECK(p.a->backlog() > 0);
     p.a.reset();
@@ -356,7 +390,7 @@ struct Body {
   }
 
   static Task<void> shutdown_flushes_the_backlog(W& w) {
-    auto p = w.pair();
+    auto p = co_await connected(w);
     const std::string bytes = pattern(5'000'000);
     (void)p.a->write(net::Bytes(bytes));
     p.a->shutdown();
@@ -380,6 +414,7 @@ STREAM_TEST("a reader that does not come holds the writer back", held_back)
 STREAM_TEST("a reader that bites and gives back holds the writer back", held_back_by_small_bites)
 STREAM_TEST("waiting until all is out", drained_to_the_last_byte)
 STREAM_TEST("waiting for the backlog, cancelled and broken off", drained_cancelled_and_broken)
+STREAM_TEST("a connection that breaks after its peer's end", broken_after_its_end)
 STREAM_TEST("each side ends for itself", half_close)
 STREAM_TEST("closing is an orderly end", closed_is_eof)
 STREAM_TEST("a hard close is a reset", reset)

@@ -175,7 +175,7 @@ def chat(prompt="hello", session="s", stream=True, path="/v1/chat", fields=(), *
 
 class Perigee:
     """The program with a configuration. `more` is YAML in addition to listen, admin and workers; `under`: words
-    before the program, for a tool that runs it."""
+    before the program, for a tool that runs it; `tls`: that of a second listener's `tls`, at `tls_port`."""
 
     def __init__(
         self,
@@ -191,6 +191,7 @@ class Perigee:
         wait="ready",
         prefix="",
         under=(),
+        tls=None,
     ):
         self.folder = folder
         self.config = folder / f"perigee-{number}.yaml"
@@ -199,9 +200,11 @@ class Perigee:
         self.workers = list(workers)
         self.more = more
         self.prefix = prefix
+        self.tls = tls
         for attempt in range(3):
             self.port = listen or free_port()
             self.admin_port = admin or free_port()
+            self.tls_port = free_port() if tls else None
             self.write_config()
             words = arguments(self) if arguments else ["--config", str(self.config)]
             with open(self.log_path, "wb") as log, open(self.access_path, "wb") as access:
@@ -221,15 +224,20 @@ class Perigee:
         if wait is not None and not self.wait_up(wait):
             raise AssertionError(f"perigee was not {wait} in time")
 
-    def write_config(self, workers=None, more=None, text=None):
+    def write_config(self, workers=None, more=None, text=None, tls=None):
         """What a reload will find."""
+        if tls is not None:
+            self.tls = tls
         if workers is not None:
             self.workers = list(workers)
         if more is not None:
             self.more = more
         lines = "".join(f"  - {worker_line(worker)}\n" for worker in self.workers)
+        listen = f"127.0.0.1:{self.port}"
+        if self.tls:
+            listen = f"[{listen}, {{address: '127.0.0.1:{self.tls_port}', tls: {self.tls}}}]"
         whole = (
-            f"listen: 127.0.0.1:{self.port}\nadmin: {self.prefix}127.0.0.1:{self.admin_port}\nworkers:\n{lines}"
+            f"listen: {listen}\nadmin: {self.prefix}127.0.0.1:{self.admin_port}\nworkers:\n{lines}"
             f"shutdown_timeout: 3s\n{self.more}"
         )
         if "shutdown_timeout" in self.more:
@@ -374,7 +382,7 @@ def worker_line(worker):
     if isinstance(worker, str):
         return worker
     name = getattr(worker, "name", None)
-    url = f"http://127.0.0.1:{worker.port}"
+    url = f"{'https' if getattr(worker, 'tls', None) else 'http'}://127.0.0.1:{worker.port}"
     return f"{{url: '{url}', name: {name}}}" if name else url
 
 

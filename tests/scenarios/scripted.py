@@ -183,7 +183,7 @@ class Worker:
     what it
     returns: None = the next request may come, "end" = read and remember until the other side closes."""
 
-    def __init__(self, script=None, name=None, read_bodies=True, probes=True, port=0, orbit=True):
+    def __init__(self, script=None, name=None, read_bodies=True, probes=True, port=0, orbit=True, tls=None):
         self.script = script or (lambda connection, request: connection.send(whole()) and None)
         self.name = name
         self.read_bodies = read_bodies
@@ -191,6 +191,7 @@ class Worker:
             probes  # False: probes are never answered; an event: when it is set; bytes: this is the answer
         )
         self.orbit = orbit
+        self.tls = tls  # an ssl.SSLContext
         self.requests = []
         self.connections = []
         self.lock = threading.Lock()
@@ -207,10 +208,19 @@ class Worker:
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self.lock:
-                connection = Connection(self, sock, len(self.connections))
-                self.connections.append(connection)
-            threading.Thread(target=connection.run, daemon=True).start()
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        if self.tls:
+            try:
+                sock = self.tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                sock.close()
+                return
+        with self.lock:
+            connection = Connection(self, sock, len(self.connections))
+            self.connections.append(connection)
+        connection.run()
 
     def note(self, request):
         with self.lock:

@@ -68,13 +68,17 @@ struct Inputs {
   ProcessGauges process;
   ReloadGauges reloads;
   LogSink::Counters access_log;
+  std::unique_ptr<TlsMetrics> tls = std::make_unique<TlsMetrics>();
+  std::optional<std::int64_t> certificate_expiry;
 
   std::string page() {
     MetricTotals totals;
     totals.add(*loop);
     recent.tick({loop.get()}, kStart);
     const RecentQuantiles quantiles = RecentQuantiles::of(recent, kStart);
-    return render_metrics({"0.1.0", totals, fleet, process, reloads, quantiles, access_log});
+    TlsCounts handshakes = tls->read();
+    handshakes.earliest_expiry = certificate_expiry;
+    return render_metrics({"0.1.0", totals, fleet, process, reloads, quantiles, access_log, handshakes});
   }
 };
 
@@ -181,6 +185,20 @@ TEST_CASE("numbers arrive where they belong") {
   CHECK(value(R"(perigee_build_info{version="0.1.0"})") == 1);
 }
 
+TEST_CASE("TLS handshakes by side and by what became of them") {
+  Inputs in;
+  for (int i = 0; i < 3; ++i) in.tls->count(TlsSide::client, TlsResult::resumed);
+  in.tls->count(TlsSide::worker, TlsResult::certificate_expired);
+  in.certificate_expiry = 4'733'510'400;
+  const Parsed p = parse(in.page());
+  CHECK(p.series.at(R"(perigee_tls_handshakes_total{side="client",kind="resumed"})") == 3);
+  CHECK(p.series.at(R"(perigee_tls_handshakes_total{side="client",kind="full"})") == 0);
+  CHECK(p.series.at(R"(perigee_tls_handshake_failures_total{side="worker",reason="certificate_expired"})") == 1);
+  CHECK(p.series.at(R"(perigee_tls_handshake_failures_total{side="client",reason="other"})") == 0);
+  CHECK_FALSE(p.series.contains(R"(perigee_tls_handshake_failures_total{side="client",reason="full"})"));
+  CHECK(p.series.at("perigee_tls_certificate_expiry_timestamp_seconds") == 4'733'510'400);
+}
+
 TEST_CASE("what is not known is left out, never 0") {
   Inputs in;
   in.fleet.backends.resize(1);
@@ -188,7 +206,8 @@ TEST_CASE("what is not known is left out, never 0") {
   parse(page);
   for (const char* name : {"perigee_backend_pace", "perigee_backend_cpu_ratio", "perigee_host_cpu_ratio",
                            "perigee_queue_drain_rate", "perigee_process_resident_memory_bytes",
-                           "perigee_queue_wait_seconds", "perigee_recent_latency_seconds"}) {
+                           "perigee_queue_wait_seconds", "perigee_recent_latency_seconds",
+                           "perigee_tls_certificate_expiry_timestamp_seconds"}) {
     CHECK(page.find(name) == std::string::npos);
   }
 }

@@ -49,6 +49,7 @@ class View {
   [[nodiscard]] virtual telemetry::RecentQuantiles recent() const = 0;
   [[nodiscard]] virtual telemetry::ProcessGauges process() const = 0;
   [[nodiscard]] virtual telemetry::LogSink::Counters access_log() const = 0;
+  [[nodiscard]] virtual telemetry::TlsCounts tls() const = 0;
   [[nodiscard]] virtual const Reloads& reloads() const = 0;
 };
 

@@ -54,8 +54,43 @@ struct PerClass {
 
 // --- Where clients and operators reach us ----------------------------------------------------------------
 
+enum class TlsVersion : std::uint8_t { tls12, tls13 };
+inline constexpr std::array<std::string_view, 2> kTlsVersionNames = {"1.2", "1.3"};
+
+// What is asked of clients: nothing; a certificate, checked where one is shown; a good certificate.
+enum class ClientAuth : std::uint8_t { none, optional, required };
+inline constexpr std::array<std::string_view, 3> kClientAuthNames = {"none", "optional", "required"};
+
+// Two PEM files; the first one holds the chain too.
+struct Certificate {
+  std::string cert;
+  std::string key;
+  bool operator==(const Certificate&) const = default;
+};
+
+// TLS of a listener. Files are named here and read by net.
+struct ServerTls {
+  std::vector<Certificate> certificates;  // at least one; the first is for names that no other has
+  std::string client_ca;                  // not empty where client_auth is not none
+  ClientAuth client_auth = ClientAuth::none;
+  TlsVersion min_version = TlsVersion::tls12;
+  bool operator==(const ServerTls&) const = default;
+};
+
+// TLS towards https workers.
+struct ClientTls {
+  bool verify = true;
+  std::string ca_file;      // empty = the system's
+  std::string server_name;  // asked for and looked for in the certificate; empty = the host in the URL
+  std::string cert;         // ours, to be shown to workers; empty = none
+  std::string key;          // written where cert is, and only there
+  TlsVersion min_version = TlsVersion::tls12;
+  bool operator==(const ClientTls&) const = default;
+};
+
 struct Listener {
   Address address{Address::Kind::tcp, "0.0.0.0", 3000, {}};
+  std::optional<ServerTls> tls;
   bool operator==(const Listener&) const = default;
 };
 
@@ -72,11 +107,15 @@ struct Worker {
   std::string name;                                      // unique, no `/`; `host:port` unless written
   Address address;                                       // from the URL
   std::string host;                                      // Host field of probes: the URL's authority
+  bool https = false;                                    // spoken to with TLS
+  std::optional<ClientTls> tls;                          // https: its own, in place of Upstream::tls
   double weight = 1.0;                                   // 0.01 … 100
   WorkerKind kind = WorkerKind::unknown;                 // unknown = found by the first probe
   std::optional<std::uint32_t> max_concurrent_requests;  // this worker's own, before the general one
   std::optional<std::uint32_t> provider_connections;     // this worker's own, before the general one
   bool operator==(const Worker&) const = default;
+  // Where and how it is reached: a worker with another origin is another worker.
+  [[nodiscard]] std::string origin() const { return (https ? "https://" : "") + address.text(); }
 };
 
 struct Pool {
@@ -220,6 +259,7 @@ struct Upstream {
   Duration idle = 4s;                     // closed by us after this; ORBIT's server closes after 5 s
   std::uint32_t idle_per_worker = 256;    // a loop and backend
   std::uint32_t idle_total = kUnbounded;  // a loop, all backends
+  ClientTls tls;                          // of https workers that have none of their own
   bool operator==(const Upstream&) const = default;
 };
 
@@ -414,6 +454,8 @@ struct Config {
   }
   // Most slots worker `w` may ever have. `kind`: what its probe found.
   [[nodiscard]] std::uint32_t slot_ceiling(const Worker& w, WorkerKind kind) const;
+  // For an https worker.
+  [[nodiscard]] const ClientTls& tls_of(const Worker& w) const { return w.tls ? *w.tls : upstream.tls; }
   // Whether requests of `peer` may steer us (X-Priority, X-Request-Deadline). See Cidr::contains.
   [[nodiscard]] bool is_trusted(const std::array<std::uint8_t, 16>& peer) const;
 

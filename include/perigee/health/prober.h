@@ -22,6 +22,7 @@
 #include "perigee/health/probe_schedule.h"
 #include "perigee/health/worker_metrics.h"
 #include "perigee/net/socket.h"
+#include "perigee/net/tls.h"
 
 namespace perigee::health {
 
@@ -60,6 +61,7 @@ struct ProbeTarget {
   net::Endpoint endpoint;
   std::string host;                        // for the Host field
   WorkerKind kind = WorkerKind::unknown;   // as written; unknown: the first answer decides
+  net::TlsClientPtr tls = nullptr;         // null: plain
 };
 
 class Prober {

@@ -31,6 +31,7 @@ struct Endpoint {
 struct Peer {
   std::array<std::uint8_t, 16> ip{};  // IPv4 mapped; all zero for a Unix socket
   std::array<char, 46> text{};        // without port, NUL-terminated; "unix" for a Unix socket
+  bool secure = false;                // it speaks TLS with us
 };
 [[nodiscard]] Peer peer_of(int fd);
 

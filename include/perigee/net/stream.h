@@ -28,6 +28,8 @@ inline constexpr std::size_t kBacklogLow = 16UL * 1024;
 // Producers wait above this.
 inline constexpr std::size_t kBacklogHigh = 64UL * 1024;
 
+class LayeredStream;
+
 class Stream {
  public:
   Stream(const Stream&) = delete;
@@ -84,7 +86,8 @@ class Stream {
   // For the kinds of stream ------------------------------------------------------------------------------
   // Bytes arrived; they need not outlive the call.
   void received(Bytes bytes);
-  // The peer ended its side (kind eof), or the connection broke. Nothing is received afterwards.
+  // The peer ended its side (kind eof), or the connection broke. Nothing is received afterwards, but that a
+  // connection broke after its peer's end.
   void received_end(const Error& error);
   // The backlog fell.
   void writable();
@@ -96,10 +99,12 @@ class Stream {
   virtual void close() = 0;
 
  private:
+  friend class LayeredStream;
   void hold_back();
 
   Read* reader_ = nullptr;
   Drained* drainer_ = nullptr;
+  LayeredStream* above_ = nullptr;  // a stream made of this one; then nobody else reads or waits here
   std::unique_ptr<std::string> pending_;  // came while nobody read
   std::unique_ptr<std::string> lent_;     // was pending, is now in the reader's hands
   coro::CancelSource* end_watcher_ = nullptr;
@@ -108,6 +113,7 @@ class Stream {
   std::uint64_t bytes_out_ = 0;
   Side end_side_ = Side::internal;
   bool ended_ = false;
+  bool broken_ = false;  // nothing can be written any longer; also after an end in good order
   bool paused_ = false;
 };
 

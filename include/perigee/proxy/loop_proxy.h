@@ -20,6 +20,7 @@
 #include "perigee/net/address.h"
 #include "perigee/net/socket.h"
 #include "perigee/net/stream.h"
+#include "perigee/net/tls.h"
 #include "perigee/proxy/stopped_streams.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
@@ -33,6 +34,8 @@ struct Plan {
   // The resolved addresses of config->workers, in their order. An empty one (length 0): the name could not
   // be resolved; connecting to it fails as refused.
   std::vector<net::Endpoint> endpoints;
+  // TLS towards them, in their order; null, or missing at the end: none.
+  std::vector<net::TlsClientPtr> tls;
   // The dispatcher's ids of config->pools, in their order.
   std::vector<dispatch::PoolId> pools;
 };

@@ -17,6 +17,7 @@
 #include "perigee/base/vocabulary.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
+#include "perigee/telemetry/tls_counts.h"
 
 namespace perigee::telemetry {
 
@@ -108,6 +109,7 @@ struct Exposition {
   const ReloadGauges& reloads;
   const RecentQuantiles& recent;
   LogSink::Counters access_log;
+  TlsCounts tls = {};
 };
 
 // The whole page. Allocates freely: control loop only.
