@@ -19,7 +19,7 @@ auto in_process(M Process::* member) {
 
 void add_places(Table<Draft>& t) {
   t.add("listen", in(&Config::listeners), list_of(listener(), 64, true),
-        "Where clients come in; one address or a list")
+        "Where clients come in: one address or map, or a list of them")
       .needs_restart();
   t.add("admin", in(&Config::admin), admin(), "Where operators look in: an address, `off`, or a map");
   t.add("workers", in(&Config::workers), list_of(worker(), kMaxWorkers), "The workers: addresses, or maps");
@@ -68,7 +68,10 @@ void add_traffic(Table<Draft>& t) {
   t.add("routes", in(&Config::routes), list_of(route(), 256),
         "Routes of your own, asked in this order before ORBIT's");
   t.add("trusted", in(&Config::trusted), list_of(cidr(), 256, true),
-        "Peers whose X-Priority and X-Request-Deadline are believed");
+        "Peers whose X-Forwarded-*, X-Priority and X-Request-Deadline are believed");
+  t.add("admin_routes", in(&Config::admin_routes), one_of<AdminRoutes>(kAdminRoutesNames),
+        "Who may call ORBIT's pause, shutdown, restart and the like: everybody, or `trusted` peers");
+  t.add("tracing", in(&Config::tracing), tracing(), "W3C trace context of requests that have none");
   t.add("cors", in(&Config::cors), cors(), "CORS fields on our own errors: a map, or `off`");
 }
 
