@@ -11,10 +11,15 @@ constexpr Duration kRecheck = std::chrono::milliseconds(20);
 Acceptor::Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most) : threads_(threads), most_(most) {}
 Acceptor::~Acceptor() = default;
 
-Result<void> Acceptor::listen(const net::Endpoint& at) {
-  auto opened = net::Listener::open(threads_.front()->loop(), at, [this](int fd, bool is_unix) { accepted(fd, is_unix); });
-  TRY(auto listener, std::move(opened));
-  listeners_.push_back(std::move(listener));
+Result<void> Acceptor::listen(const config::Listener& listener, const net::Endpoint& at, int passed) {
+  auto settings = std::make_unique<const config::Listener>(listener);
+  auto on_accept = [this, from = settings.get()](int fd, bool is_unix) { accepted(fd, is_unix, *from); };
+  net::Loop& loop = threads_.front()->loop();
+  auto opened = passed >= 0 ? net::Listener::adopt(loop, passed, std::move(on_accept))
+                            : net::Listener::open(loop, at, std::move(on_accept), listener.mode.value_or(0));
+  TRY(auto open, std::move(opened));
+  settings_.push_back(std::move(settings));
+  listeners_.push_back(std::move(open));
   return {};
 }
 
@@ -29,11 +34,11 @@ bool Acceptor::full() const {
   return open >= most_;
 }
 
-void Acceptor::accepted(int fd, bool is_unix) {
+void Acceptor::accepted(int fd, bool is_unix, const config::Listener& from) {
   const auto least = std::min_element(threads_.begin(), threads_.end(), [](const auto& a, const auto& b) {
     return a->connections() < b->connections();
   });
-  (*least)->take(fd, is_unix);
+  (*least)->take(fd, is_unix, from);
   if (!full()) return;
   pause(true);
   net::Loop& loop = threads_.front()->loop();

@@ -18,16 +18,17 @@ namespace perigee::app {
 
 class Acceptor {
  public:
-  // `threads` outlive the acceptor; `most` connections in all.
+  // `threads` are joined before the acceptor goes; `most` connections in all.
   Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most);
   ~Acceptor();
 
-  // On the first loop: opens a listener; what failed is said by the error's detail.
-  Result<void> listen(const net::Endpoint& at);
+  // On the first loop: opens a listener, or takes over `passed` (a descriptor; -1 = none); what failed is said by the
+  // error's detail.
+  Result<void> listen(const config::Listener& listener, const net::Endpoint& at, int passed);
   void close();
 
  private:
-  void accepted(int fd, bool is_unix);
+  void accepted(int fd, bool is_unix, const config::Listener& from);
   [[nodiscard]] bool full() const;
   void pause(bool pause);
 
@@ -39,6 +40,8 @@ class Acceptor {
 
   std::vector<std::unique_ptr<IoThread>>& threads_;
   std::size_t most_;
+  // What each listener was opened with: stays until the threads are gone, which may still have connections of it.
+  std::vector<std::unique_ptr<const config::Listener>> settings_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   Recheck recheck_{*this};
 };

@@ -67,6 +67,7 @@ struct IoThread::Running {
                                  t.metrics_,      access_log.get(), s.stopped, seed};
     proxy = std::make_unique<proxy::LoopProxy>(parts, std::move(plan));
     waker.attach(port);
+    t.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
     loop.executor().arm(tick, loop.now() + kTick);
     loop.on_turn_end([this] { turn_ended(); });
   }
@@ -78,6 +79,7 @@ struct IoThread::Running {
   }
   void ticked() {
     proxy->tick();
+    thread.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
     loop.executor().arm(tick, loop.now() + kTick);
   }
   // Cuts what runs, waits for its last word, ends the loop.
@@ -125,13 +127,14 @@ void IoThread::post(Work work) {
   running_->loop.post([this, work = std::move(work)]() mutable { work(running_->loop, *running_->proxy); });
 }
 
-void IoThread::take(int fd, bool is_unix) {
+void IoThread::take(int fd, bool is_unix, const config::Listener& from) {
   ++handed_;
-  const auto serve = [this, fd, is_unix](net::Loop& loop, proxy::LoopProxy& proxy) {
+  const auto serve = [this, fd, is_unix, &from](net::Loop& loop, proxy::LoopProxy& proxy) {
     taken_.fetch_add(1, std::memory_order_relaxed);
     const net::Peer peer = net::peer_of(fd);
     auto stream = net::adopt(loop, fd, is_unix);
-    if (stream) proxy.serve(std::move(*stream), peer);
+    const proxy::Entrance entrance{from.proxy_protocol.expected_from(peer.ip)};
+    if (stream) proxy.serve(std::move(*stream), peer, entrance);
     open_.store(proxy.connections(), std::memory_order_relaxed);
   };
   if (std::this_thread::get_id() == thread_.get_id()) {

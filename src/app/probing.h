@@ -35,6 +35,7 @@ class Probing final : public health::HealthSink {
     dispatch::BackendRef ref;
     std::string address;
     config::Probe probe;
+    config::ProxyProtocolOut proxy_protocol;
     std::string said;  // its health as last logged
   };
   void log_change(const std::string& name, Watched& watched);

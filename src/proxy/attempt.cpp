@@ -300,8 +300,11 @@ Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     x.outcome = Outcome::our_refusal;
     co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
   }
+  auto telling = connector_for(x, backend.proxy_protocol);
+  const bool tells = backend.proxy_protocol != net::ProxyVersion::none;
+  net::Connector& connector = tells ? static_cast<net::Connector&>(telling) : proxy.parts.connector;
   auto stream = co_await coro::with_timeout(x.plan->config->clocks.connect, kConnectTimeout,
-                                            proxy.parts.connector.connect(backend.endpoint));
+                                            connector.connect(backend.endpoint));
   if (!stream) {
     proxy.metrics().add(telemetry::Count::upstream_connect_failures);
     Error error = stream.error();
@@ -316,6 +319,7 @@ Task<Result<Upstream>> connect(Exchange& x, const dispatch::Ticket& ticket) {
   Upstream upstream;
   upstream.stream = std::move(*stream);
   upstream.backend = ticket.backend().ref;
+  upstream.for_one_client = tells;
   co_return upstream;
 }
 

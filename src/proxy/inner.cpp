@@ -63,6 +63,7 @@ const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& i
     for (std::size_t i = 0; i < workers.size() && i < p->endpoints.size(); ++i) {
       if (workers[i].name != identity.name || workers[i].address.text() != identity.address) continue;
       known.endpoint = p->endpoints[i];
+      known.proxy_protocol = net::version_of(workers[i].proxy_protocol);
       return known;
     }
   }

@@ -21,6 +21,7 @@ namespace perigee::proxy {
 struct KnownBackend {
   bool known = false;
   std::uint16_t generation = 0;
+  net::ProxyVersion proxy_protocol = net::ProxyVersion::none;  // how its connections begin
   net::Endpoint endpoint;
   std::string name;
 };

@@ -62,9 +62,10 @@ Task<bool> serve_request(Client& client) {
 }
 
 // A client's connection: one request after the other, as long as both sides want.
-Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer) {
+Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer, Entrance entrance) {
   Client client(proxy, std::move(stream), peer);
   bool more = true;
+  if (entrance.proxy_header) more = co_await learn_peer(client);
   while (more) {
     client.source.reset();
     more = co_await serve_request(client);
@@ -77,9 +78,9 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
 
 }  // namespace
 
-void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer) {
+void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer, Entrance entrance) {
   if (inner_->scope.source().cancelled()) return;  // accepted before the cut, handed over after it
-  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer));
+  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer, entrance));
 }
 
 }  // namespace perigee::proxy

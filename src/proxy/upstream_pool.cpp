@@ -62,7 +62,7 @@ void UpstreamPool::give_back(Upstream upstream) {
   PerBackend& backend = backends_[upstream.backend.id];
   const bool stale = backend.generation != upstream.backend.generation;
   const bool unclean = upstream.stream->has_pending() || upstream.stream->ended();
-  if (stale || unclean || backend.count >= bounds_.per_backend || total_ >= bounds_.total) return;
+  if (stale || unclean || upstream.for_one_client || backend.count >= bounds_.per_backend || total_ >= bounds_.total) return;
   upstream.parser.reset();
   auto* idle = new Idle(*this, std::move(upstream), executor_.now());
   backend.idle.push_front(*idle);

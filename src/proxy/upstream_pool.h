@@ -26,6 +26,7 @@ struct Upstream {
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   dispatch::BackendRef backend;
   bool reused = false;
+  bool for_one_client = false;  // it began with a PROXY header: never pooled
 
   [[nodiscard]] explicit operator bool() const { return stream != nullptr; }
 };
@@ -46,7 +47,7 @@ class UpstreamPool {
 
   // The youngest idle connection to this backend that has waited no longer than `oldest`; empty if none.
   [[nodiscard]] Upstream take(dispatch::BackendRef backend, Duration oldest);
-  // Keeps a connection whose exchange ended cleanly; over a bound it is closed instead.
+  // Keeps a connection whose exchange ended cleanly; over a bound, or where it is for one client, it is closed instead.
   void give_back(Upstream upstream);
   void clear();
   [[nodiscard]] std::uint32_t idle() const { return total_; }

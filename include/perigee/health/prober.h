@@ -60,6 +60,7 @@ struct ProbeTarget {
   net::Endpoint endpoint;
   std::string host;                        // for the Host field
   WorkerKind kind = WorkerKind::unknown;   // as written; unknown: the first answer decides
+  net::ProxyVersion proxy_protocol = net::ProxyVersion::none;  // how connections begin: with a header for nobody
 };
 
 class Prober {
