@@ -116,7 +116,7 @@ def proxy_headers_come_in_from_listed_peers_only(rig):
     path = rig.folder / "p.sock"
     perigee = rig.perigee(
         [worker],
-        "client: {head: 1s}\ntrusted: [203.0.113.9]\n",
+        "client: {head: 1s}\ntrusted: [203.0.113.9]\naccess_log: {flush: 50ms}\n",
         listeners=[
             f"{{address: '127.0.0.1:{listed}', proxy_protocol: {{from: 127.0.0.1}}}}",
             f"{{address: '127.0.0.1:{others}', proxy_protocol: {{from: [10.0.0.0/8]}}}}",
