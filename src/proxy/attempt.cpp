@@ -287,6 +287,8 @@ Task<Result<Answering>> attempt(Exchange& x, dispatch::Ticket ticket) {
 static constexpr Duration kFreshEnough = std::chrono::seconds(1);
 
 Upstream reuse(Exchange& x, const dispatch::Ticket& ticket) {
+  // What was opened before a reload asked for PROXY headers names nobody.
+  if (x.proxy.backend(ticket.backend(), *x.plan).proxy_protocol != net::ProxyVersion::none) return {};
   const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
   Upstream upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
   if (upstream) x.proxy.metrics().add(telemetry::Count::upstream_reuses);

@@ -104,9 +104,12 @@ Task<void> tell_header(Worker& w, WorkerConnection& c) {
     const bool more = co_await c.more();
     if (!more) co_return;
   }
-  const std::size_t end = c.in.find("\r\n");
-  const std::string line = c.in.substr(0, end);
-  c.in.erase(0, end + 2);
+  std::string line = "nothing";
+  if (c.in.starts_with("PROXY ")) {
+    const std::size_t end = c.in.find("\r\n");
+    line = c.in.substr(0, end);
+    c.in.erase(0, end + 2);
+  }
   for (;;) {
     while (c.in.find("\r\n\r\n") == std::string::npos) {
       const bool more = co_await c.more();
@@ -125,9 +128,10 @@ TEST_CASE("edges: a worker that is told of clients gets a connection for each re
   o.config.trusted = {*config::parse_cidr("10.0.0.0/8")};
   World w(o);
   w.workers[0]->script = tell_header;
+  CHECK(w.ask(get("/before")).body == "nothing");
+  CHECK(w.workers[0]->connections == 1);  // kept, and never used again after the reload
   w.workers[0]->config.proxy_protocol = config::ProxyProtocolOut::v1;
-  config::Config config = o.config;
-  w.proxy->adopt(w.plan_of(config));
+  w.proxy->adopt(w.plan_of(o.config));
   CHECK(w.ask(get("/a")).body == "PROXY TCP4 127.0.0.1 127.0.0.1 40000 3000");
   w.client_peer = peer_at("2001:db8::7", 99);
   CHECK(w.ask(get("/b")).body == "PROXY TCP6 2001:db8::7 ::ffff:127.0.0.1 99 3000");
@@ -136,9 +140,11 @@ TEST_CASE("edges: a worker that is told of clients gets a connection for each re
   w.client_peer = {};  // over a Unix socket
   CHECK(w.ask(get("/d")).body == "PROXY UNKNOWN");
   w.pass(100ms);
-  CHECK(w.workers[0]->accepted == 4);
+  CHECK(w.workers[0]->accepted == 5);
+  CHECK(w.workers[0]->connections == 1);
+  w.pass(5s);
   CHECK(w.workers[0]->connections == 0);
-  CHECK(w.workers[0]->ended_by_peer == 4);
+  CHECK(w.workers[0]->ended_by_peer == 5);
   CHECK(w.workers[0]->reset_by_peer == 0);
   CHECK(w.count(Count::upstream_reuses) == 0);
 }
