@@ -147,15 +147,22 @@ bool is_discovery(std::string_view first, Segments s) {
   return s.done() && (third == "models" || third == "skills");
 }
 
+// A client's own history and conversations, which chat clients delete with their key.
+bool is_clients_own(Method m, std::string_view first, Segments s) {
+  if (m != Method::del || (first != "chat-history" && first != "conversations")) return false;
+  return !s.next().empty() && s.done();
+}
+
 RouteVerdict admin_route(Builder b, Segments s) {
   if (s.done()) return b.m == Method::get ? b.route(other) : b.unknown();  // the panel itself
   const std::string_view first = s.next();
   if (first.empty()) return b.unknown();
   if (b.m == Method::get) {
-    if (first == "info" && s.done()) return b.critical(admin);
     if (first == "login" && s.done()) return b.route(other);
     if (is_discovery(first, s)) return b.route(search);
   }
+  b.v.operators_only = !is_clients_own(b.m, first, s);
+  if (b.m == Method::get && first == "info" && s.done()) return b.critical(admin);
   if (b.m == Method::post && s.done() && (first == "pause" || first == "resume")) return b.critical(admin);
   return b.route(admin);
 }
@@ -208,7 +215,10 @@ RouteVerdict orbit(Builder b, Segments s) {
       break;
     case 'h':
       // With every method: a balancer in front of us that asks by HEAD waits for nobody.
-      if (first == "health") return b.critical(health);
+      if (first == "health") {
+        b.v.operators_only = b.m == Method::post;  // resets breakers, and asks no key at all
+        return b.critical(health);
+      }
       break;
     case 'm':
       if (first == "metrics") return b.critical(health);

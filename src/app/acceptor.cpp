@@ -11,11 +11,12 @@ constexpr Duration kRecheck = std::chrono::milliseconds(20);
 Acceptor::Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most) : threads_(threads), most_(most) {}
 Acceptor::~Acceptor() = default;
 
-Result<void> Acceptor::listen(const net::Endpoint& at, net::TlsServerPtr tls) {
-  auto door = std::make_unique<Door>();
-  door->tls = std::move(tls);
-  auto opened = net::Listener::open(threads_.front()->loop(), at,
-                                    [this, d = door.get()](int fd, bool is_unix) { accepted(fd, is_unix, *d); });
+Result<void> Acceptor::listen(const config::Listener& listener, const net::Endpoint& at, int passed, net::TlsServerPtr tls) {
+  auto door = std::make_unique<Door>(Door{listener, std::move(tls), nullptr});
+  auto on_accept = [this, d = door.get()](int fd, bool is_unix) { accepted(fd, is_unix, *d); };
+  net::Loop& loop = threads_.front()->loop();
+  auto opened = passed >= 0 ? net::Listener::adopt(loop, passed, std::move(on_accept))
+                            : net::Listener::open(loop, at, std::move(on_accept), listener.mode.value_or(0));
   TRY(door->listener, std::move(opened));
   doors_.push_back(std::move(door));
   return {};
@@ -23,7 +24,7 @@ Result<void> Acceptor::listen(const net::Endpoint& at, net::TlsServerPtr tls) {
 
 void Acceptor::close() {
   recheck_.disarm();
-  doors_.clear();
+  for (const auto& door : doors_) door->listener.reset();
 }
 
 bool Acceptor::full() const {
@@ -36,7 +37,7 @@ void Acceptor::accepted(int fd, bool is_unix, const Door& door) {
   const auto least = std::min_element(threads_.begin(), threads_.end(), [](const auto& a, const auto& b) {
     return a->connections() < b->connections();
   });
-  (*least)->take(fd, is_unix, door.tls);
+  (*least)->take(fd, is_unix, door.settings, door.tls);
   if (!full()) return;
   pause(true);
   net::Loop& loop = threads_.front()->loop();
@@ -53,7 +54,9 @@ void Acceptor::recheck() {
 }
 
 void Acceptor::pause(bool pause) {
-  for (const auto& door : doors_) door->listener->pause(pause);
+  for (const auto& door : doors_) {
+    if (door->listener) door->listener->pause(pause);
+  }
 }
 
 }  // namespace perigee::app

@@ -19,22 +19,25 @@ namespace perigee::app {
 
 class Acceptor {
  public:
-  // `threads` outlive the acceptor; `most` connections in all.
+  // `threads` are joined before the acceptor goes; `most` connections in all.
   Acceptor(std::vector<std::unique_ptr<IoThread>>& threads, std::size_t most);
   ~Acceptor();
 
-  // On the first loop: opens a listener; what failed is said by the error's detail. `tls`: null = plain.
-  Result<void> listen(const net::Endpoint& at, net::TlsServerPtr tls);
-  // On the first loop: what connections to the n-th listener speak from now on. Nothing after close().
+  // On the first loop: opens a listener, or takes over `passed` (a descriptor; -1 = none); what failed is said by the
+  // error's detail. `tls`: null = plain.
+  Result<void> listen(const config::Listener& listener, const net::Endpoint& at, int passed, net::TlsServerPtr tls);
+  // On the first loop: what connections to the n-th listener speak from now on.
   void set_tls(std::size_t listener, net::TlsServerPtr tls) {
     if (listener < doors_.size()) doors_[listener]->tls = std::move(tls);
   }
   void close();
 
  private:
+  // Stays until the threads are gone, which may still have connections of it.
   struct Door {
-    std::unique_ptr<net::Listener> listener;
+    const config::Listener settings;  // it was opened with
     net::TlsServerPtr tls;
+    std::unique_ptr<net::Listener> listener;  // null: closed
   };
   void accepted(int fd, bool is_unix, const Door& door);
   [[nodiscard]] bool full() const;

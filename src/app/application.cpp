@@ -25,6 +25,7 @@
 #include "perigee/coro/sleep.h"
 #include "perigee/net/signals.h"
 #include "perigee/telemetry/log.h"
+#include "passed_sockets.h"
 #include "probing.h"
 #include "tls_setup.h"
 #include "version.h"
@@ -66,6 +67,7 @@ class Application {
         dispatcher_(static_cast<std::uint64_t>(clock_.wall_ms()) ^ static_cast<std::uint64_t>(getpid())),
         loop_(clock_),
         connector_(loop_),
+        service_(options.service),
         scope_(loop_.executor()),
         errands_(loop_.executor()) {}
 
@@ -84,6 +86,8 @@ class Application {
       signals_ = std::make_unique<net::Signals>(loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1},
                                                 [this](int number) { on_signal(number); });
       errands_.spawn(tick());
+      if (service_.watchdog() != Duration::zero()) errands_.spawn(feed_watchdog());
+      service_.ready();
       co_await over_.wait();
     } else {
       status_ = 1;
@@ -120,7 +124,8 @@ class Application {
     note_tls(tls->notes);
     const std::size_t connections = connections_for(*config_, descriptors);
     acceptor_ = std::make_unique<Acceptor>(threads_, connections);
-    const bool listening = co_await listen(tls->listeners);
+    auto passed = PassedSockets::take(options_.service);
+    const bool listening = co_await listen(passed, tls->listeners);
     if (!listening) co_return false;
     const bool admin = co_await open_admin();
     if (!admin) co_return false;
@@ -173,18 +178,19 @@ class Application {
   }
 
   // Listeners belong to the first data-plane loop.
-  Task<bool> listen(std::vector<net::TlsServerPtr> tls) {
+  Task<bool> listen(PassedSockets& passed, std::vector<net::TlsServerPtr> tls) {
     for (std::size_t i = 0; i < config_->listeners.size(); ++i) {
       const config::Listener& listener = config_->listeners[i];
-      auto at = co_await net::resolve(loop_, listener.address);
-      Result<void> opened = std::unexpected(at ? Error{} : at.error());
-      if (at) opened = on_first_loop([&] { return acceptor_->listen(*at, tls[i]); });
+      auto opened = co_await open_listener(listener, passed, tls[i]);
       if (!opened) {
-        log_.error("cannot listen", {{"address", listener.address.text()}, {"why", opened.error().detail}});
+        log_.error("cannot listen", {{"address", listener.text()}, {"why", opened.error().detail}});
         co_return false;
       }
-      log_.info("listening", {{"address", listener.address.text()}, {"tls", listener.tls.has_value()}});
-      listening_.push_back(listener.address);
+      log_.info("listening", {{"address", listener.text()}, {"tls", listener.tls.has_value()}});
+      listening_.push_back(listener.text());
+    }
+    for (const std::string& unused : passed.close_unclaimed()) {
+      log_.warn("a socket that was passed to us fits no `listen` and was closed", {{"socket", unused}});
     }
     co_return true;
   }
@@ -193,12 +199,25 @@ class Application {
   void set_listeners_tls(const config::Config& config, const std::vector<net::TlsServerPtr>& tls) {
     for (std::size_t door = 0; door < listening_.size(); ++door) {
       for (std::size_t i = 0; i < config.listeners.size(); ++i) {
-        if (config.listeners[i].address != listening_[door]) continue;
+        if (config.listeners[i].text() != listening_[door]) continue;
         threads_.front()->post([this, door, next = tls[i]](net::Loop&, proxy::LoopProxy&) mutable {
           acceptor_->set_tls(door, std::move(next));
         });
       }
     }
+  }
+
+  // A socket that systemd passed under this name or with this address, or one of our own.
+  Task<Result<void>> open_listener(const config::Listener& listener, PassedSockets& passed, net::TlsServerPtr tls) {
+    net::Endpoint at;
+    if (listener.systemd.empty()) {
+      auto resolved = co_await net::resolve(loop_, listener.address);
+      if (!resolved) co_return std::unexpected(resolved.error());
+      at = *resolved;
+    }
+    const int fd = listener.systemd.empty() ? passed.claim(at) : passed.claim(listener.systemd);
+    if (fd < 0 && !listener.systemd.empty()) co_return fail(ErrorKind::invalid, "no socket of this name was passed to us");
+    co_return on_first_loop([&] { return acceptor_->listen(listener, at, fd, std::move(tls)); });
   }
 
   // Runs `work` on the first data-plane loop and waits for it. Only while starting and stopping, when nothing
@@ -242,6 +261,18 @@ class Application {
     }
   }
 
+  // Tells systemd that we are alive, as long as the loops of the data plane are.
+  Task<void> feed_watchdog() {
+    for (;;) {
+      const bool alive = std::all_of(threads_.begin(), threads_.end(), [this](const auto& thread) {
+        return loop_.now() - thread->ticked() < std::max<Duration>(service_.watchdog() / 2, std::chrono::seconds(3));
+      });
+      if (alive) service_.alive();
+      const auto slept = co_await coro::sleep_until(loop_.now() + service_.watchdog() / 3);
+      if (!slept) co_return;
+    }
+  }
+
   void on_signal(int number) {
     if (number == SIGUSR1) {
       if (sink_) sink_->reopen();
@@ -262,8 +293,10 @@ class Application {
 
   Task<void> reload() {
     reloading_ = true;
+    service_.reloading(clock_.now());
     auto done = co_await try_reload();
     reloading_ = false;
+    if (!stopping_) service_.ready(done.empty() ? std::string_view() : "the last reload failed: see the log");
     admin::Reloads& state = view_->reload_state;
     state.last_failed = !done.empty();
     state.last_error = done;
@@ -319,6 +352,7 @@ class Application {
     const config::Process& process = config_->process;
     log_.info("stopping", {{"signal", why}, {"timeout_s", std::chrono::duration_cast<std::chrono::seconds>(process.shutdown_timeout).count()}});
     stopping_ = true;
+    service_.stopping();
     view_->shutting_down = true;
     close_at_ = loop_.now() + process.shutdown_delay;
     cut_at_ = close_at_ + process.shutdown_timeout;
@@ -377,10 +411,11 @@ class Application {
   std::unique_ptr<telemetry::LogSink> sink_;
   net::Loop loop_;
   net::SocketConnector connector_;
+  ServiceManager service_;
   std::unique_ptr<Shared> shared_;
   std::vector<std::unique_ptr<IoThread>> threads_;
   std::unique_ptr<Acceptor> acceptor_;
-  std::vector<config::Address> listening_;  // the addresses of the acceptor's listeners
+  std::vector<std::string> listening_;  // the addresses of the acceptor's listeners
   std::unique_ptr<FleetView> view_;
   std::unique_ptr<admin::AdminServer> admin_;
   std::unique_ptr<Probing> probing_;

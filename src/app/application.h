@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "perigee/config/loader.h"
+#include "service_manager.h"
 
 namespace perigee::app {
 
@@ -15,6 +16,8 @@ struct RunOptions {
   config::Snapshot config;
   // Reads the configuration again for SIGHUP.
   std::function<config::LoadResult()> reload;
+  // What systemd said in the environment; empty where nobody did.
+  ServiceEnvironment service;
 };
 
 int run(const RunOptions& options);

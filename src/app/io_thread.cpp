@@ -67,6 +67,7 @@ struct IoThread::Running {
                                  t.metrics_,      access_log.get(), s.stopped, seed};
     proxy = std::make_unique<proxy::LoopProxy>(parts, std::move(plan));
     waker.attach(port);
+    t.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
     loop.executor().arm(tick, loop.now() + kTick);
     loop.on_turn_end([this] { turn_ended(); });
   }
@@ -78,6 +79,7 @@ struct IoThread::Running {
   }
   void ticked() {
     proxy->tick();
+    thread.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
     loop.executor().arm(tick, loop.now() + kTick);
   }
   // Cuts what runs, waits for its last word, ends the loop.
@@ -125,15 +127,14 @@ void IoThread::post(Work work) {
   running_->loop.post([this, work = std::move(work)]() mutable { work(running_->loop, *running_->proxy); });
 }
 
-void IoThread::take(int fd, bool is_unix, net::TlsServerPtr tls) {
+void IoThread::take(int fd, bool is_unix, const config::Listener& from, net::TlsServerPtr tls) {
   ++handed_;
-  auto serve = [this, fd, is_unix, tls = std::move(tls)](net::Loop& loop, proxy::LoopProxy& proxy) mutable {
+  auto serve = [this, fd, is_unix, &from, tls = std::move(tls)](net::Loop& loop, proxy::LoopProxy& proxy) mutable {
     taken_.fetch_add(1, std::memory_order_relaxed);
-    net::Peer peer = net::peer_of(fd);
-    peer.secure = tls != nullptr;
+    const net::Peer peer = net::peer_of(fd);
     auto stream = net::adopt(loop, fd, is_unix);
-    if (stream && peer.secure) stream = net::accept_tls(std::move(*stream), std::move(tls), peer);
-    if (stream) proxy.serve(std::move(*stream), peer);
+    proxy::Entrance entrance{from.proxy_protocol.expected_from(peer.ip), std::move(tls)};
+    if (stream) proxy.serve(std::move(*stream), peer, std::move(entrance));
     open_.store(proxy.connections(), std::memory_order_relaxed);
   };
   if (std::this_thread::get_id() == thread_.get_id()) {

@@ -38,13 +38,16 @@ class IoThread {
   // --- any thread.
   using Work = std::move_only_function<void(net::Loop&, proxy::LoopProxy&)>;
   void post(Work work);
-  // A connection for this loop; `fd` changes hands. `tls`: null = plain. Called by the acceptor only.
-  void take(int fd, bool is_unix, net::TlsServerPtr tls);
+  // A connection for this loop; `fd` changes hands. Called by the acceptor only. `from` outlives the thread; `tls`: null
+  // = plain.
+  void take(int fd, bool is_unix, const config::Listener& from, net::TlsServerPtr tls);
   // Connections here, those on their way included.
   [[nodiscard]] std::size_t connections() const;
   // Exchanges that are not over, as of the end of the loop's last turn.
   [[nodiscard]] std::size_t exchanges() const { return exchanges_.load(std::memory_order_relaxed); }
   [[nodiscard]] const telemetry::LoopMetrics& metrics() const { return metrics_; }
+  // When the loop last ticked: it does once a second, unless it is stuck.
+  [[nodiscard]] TimePoint ticked() const { return TimePoint(Duration(ticked_.load(std::memory_order_relaxed))); }
   // Lets everything that runs end at once and the thread with it.
   void stop();
   void join();
@@ -60,6 +63,7 @@ class IoThread {
   std::atomic<std::size_t> open_{0};
   std::atomic<std::size_t> exchanges_{0};
   std::atomic<std::uint64_t> taken_{0};
+  std::atomic<Duration::rep> ticked_{0};
   std::uint64_t handed_ = 0;  // the acceptor's own count
   std::thread thread_;
 };

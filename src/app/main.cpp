@@ -27,6 +27,16 @@ std::optional<std::string> environment(std::string_view name) {
   return value == nullptr ? std::nullopt : std::optional<std::string>(value);
 }
 
+// Reads what systemd says, and takes it out of the environment: it is for this process alone.
+app::ServiceEnvironment service_environment() {
+  app::ServiceEnvironment said;
+  for (auto& [name, value] : said.variables()) {
+    value = environment(name).value_or(std::string());
+    unsetenv(name);
+  }
+  return said;
+}
+
 int check(const config::CommandLine& line) {
   const config::LoadResult loaded = config::load(line.file, environment);
   if (!loaded) {
@@ -57,7 +67,7 @@ int run(const config::CommandLine& line) {
     print(stderr, "perigee: " + *why);
     return 1;
   }
-  return app::run({loaded->config, read});
+  return app::run({loaded->config, read, service_environment()});
 }
 
 }  // namespace

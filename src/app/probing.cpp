@@ -29,13 +29,17 @@ void Probing::set(const proxy::Plan& plan) {
     const dispatch::BackendRef ref = dispatcher_.backend(worker.name);
     if (!ref.exists()) continue;
     const auto key = key_of(ref);
-    Watched watched{ref, plan.endpoints[i].text(), config.probe, plan.tls[i], {}};
+    Watched watched{ref, plan.endpoints[i].text(), config.probe, plan.tls[i], worker.proxy_protocol, {}};
     const auto before = watched_.find(key);
     const bool same = before != watched_.end() && before->second.second.address == watched.address &&
-                      before->second.second.probe == watched.probe && before->second.second.tls == watched.tls;
+                      before->second.second.probe == watched.probe && before->second.second.tls == watched.tls &&
+                      before->second.second.proxy_protocol == watched.proxy_protocol;
     if (same) watched.said = before->second.second.said;
     now_watched.emplace(key, std::pair{worker.name, watched});
-    if (!same) prober_.watch({key, plan.endpoints[i], worker.host, worker.kind, watched.tls}, config.probe);
+    if (!same) {
+      prober_.watch({key, plan.endpoints[i], worker.host, worker.kind, watched.tls, net::version_of(worker.proxy_protocol)},
+                    config.probe);
+    }
   }
   for (const auto& [key, old] : watched_) {
     if (now_watched.contains(key)) continue;

@@ -37,6 +37,7 @@ class Probing final : public health::HealthSink {
     std::string address;
     config::Probe probe;
     net::TlsClientPtr tls;
+    config::ProxyProtocolOut proxy_protocol;
     std::string said;  // its health as last logged
   };
   void log_change(const std::string& name, Watched& watched);

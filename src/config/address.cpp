@@ -105,6 +105,7 @@ bool Cidr::contains(const std::array<std::uint8_t, 16>& peer) const {
 }
 
 std::string Cidr::text() const {
+  if (*this == Cidr{}) return "unix";
   std::array<char, INET6_ADDRSTRLEN> buffer{};
   const bool v4 = prefix >= 96 && std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), network.begin());
   inet_ntop(v4 ? AF_INET : AF_INET6, network.data() + (v4 ? 12 : 0), buffer.data(), buffer.size());
@@ -112,6 +113,7 @@ std::string Cidr::text() const {
 }
 
 std::optional<Cidr> parse_cidr(std::string_view text) {
+  if (text == "unix") return Cidr{};
   const std::size_t slash = text.find('/');
   const auto bytes = parse_ip(text.substr(0, slash));
   if (!bytes) return std::nullopt;

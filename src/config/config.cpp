@@ -12,6 +12,10 @@ std::uint32_t Config::slot_ceiling(const Worker& w, WorkerKind kind) const {
   return std::min(written.value_or(kUnbounded), w.provider_connections.value_or(provider_connections));
 }
 
+bool ProxyProtocol::expected_from(const std::array<std::uint8_t, 16>& peer) const {
+  return std::ranges::any_of(from, [&](const Cidr& c) { return c.contains(peer); });
+}
+
 bool Config::is_trusted(const std::array<std::uint8_t, 16>& peer) const {
   return std::ranges::any_of(trusted, [&](const Cidr& c) { return c.contains(peer); });
 }

@@ -89,11 +89,14 @@ class Differ {
     }
   }
 
-  // A listener without its `tls`, which a reload puts in place; the rest waits for a restart.
+  // A listener without its `tls`, which a reload puts in place; the rest waits for a restart. One that is written
+  // as a map says its defaults, one written as an address does not.
   static Json place(Json listener) {
-    if (!listener.is_object()) return listener;
+    if (!listener.is_object()) return Json{{"address", listener}};
     listener.erase("tls");
-    return listener.size() == 1 ? listener.at("address") : listener;
+    if (listener.at("mode") == "none") listener.erase("mode");
+    if (listener.at("proxy_protocol").at("from").empty()) listener.erase("proxy_protocol");
+    return listener;
   }
   static bool same_places(const Json& before, const Json& after) {
     return std::equal(before.begin(), before.end(), after.begin(), after.end(),

@@ -101,8 +101,6 @@ void add_later(Table<Draft>& t) {
   t.later("hedging", yes_or_no(), "a second attempt for a slow embedding or search");
   t.later("model_pools", map_of(count(1, 1024), 64), "workers a kind of model, by name");
   t.later("discovery", discovery(), "workers found while running");
-  t.later("admin_routes", word_of({"pass", "trusted"}), "who may call ORBIT's pause, restart and shutdown");
-  t.later("proxy_protocol", word_of({"off", "v1", "v2", "any"}), "PROXY protocol of trusted peers");
   t.later("cache", cache(), "cache of responses");
   t.later("redis", url(), "Redis for counters and cache shared among sidecars");
 }

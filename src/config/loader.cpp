@@ -27,7 +27,6 @@ std::vector<NotYet> with_defaults(std::vector<NotYet> written) {
 
 // Protection that somebody asked for and does not get is worth more than a line in a list.
 bool is_protection(const NotYet& n) {
-  if (n.key == "admin_routes") return n.value == "\"trusted\"";
   return n.key.starts_with("rate_limits[");
 }
 

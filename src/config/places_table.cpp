@@ -96,6 +96,64 @@ Table<Worker> worker_table() {
   t.add("provider_connections", &Worker::provider_connections, optional_of(provider_connections()),
         "Connections it opens to its model provider, before the general number");
   t.add("tls", &Worker::tls, optional_of(client_tls()), "TLS towards it, in place of `upstream.tls`; for `https://` only");
+  t.add("proxy_protocol", &Worker::proxy_protocol, one_of<ProxyProtocolOut>(kProxyProtocolOutNames),
+        "Whether connections to it begin with a PROXY header; each then carries one request");
+  return t;
+}
+
+// An address, or `systemd:NAME`: a codec over the whole listener, because it fills one of two fields.
+Codec<Listener> listener_address() {
+  const Codec<Address> inner = address();
+  constexpr std::string_view kSystemd = "systemd:";
+  Codec<Listener> codec;
+  codec.schema = inner.schema;
+  codec.read = [inner, kSystemd](Reader& r, const Node& n, Listener& out) {
+    if (n.kind != Node::Kind::scalar || !n.text.starts_with(kSystemd)) return inner.read(r, n, out.address);
+    const std::string name = n.text.substr(kSystemd.size());
+    // What systemd allows in FileDescriptorName=.
+    const bool good = !name.empty() && name.size() <= 255 &&
+                      std::ranges::all_of(name, [](char c) { return c >= 0x20 && c < 0x7F && c != ':'; });
+    if (!good) return r.mismatch(n, "`systemd:` and the name of a socket that it passes");
+    out.systemd = name;
+    return true;
+  };
+  codec.write = [](const Listener& l, Show) { return Json(l.text()); };
+  return codec;
+}
+
+// Permissions as chmod takes them, always octal.
+Codec<std::uint32_t> file_mode() {
+  const std::string expected = "permissions such as `0660`";
+  Codec<std::uint32_t> codec;
+  codec.schema = {{"type", Json::array({"string", "integer"})}};
+  codec.read = [expected](Reader& r, const Node& n, std::uint32_t& out) {
+    if (!is_scalar(r, n, expected)) return false;
+    const bool octal = n.text.size() >= 3 && n.text.size() <= 4 &&
+                       std::ranges::all_of(n.text, [](char c) { return c >= '0' && c <= '7'; });
+    if (!octal || (n.text.size() == 4 && n.text.front() != '0')) return r.mismatch(n, expected);
+    out = 0;
+    for (const char c : n.text) out = out * 8 + static_cast<std::uint32_t>(c - '0');
+    return true;
+  };
+  codec.write = [](const std::uint32_t& mode, Show) {
+    std::string text = "0000";
+    for (std::size_t i = 0; i < 3; ++i) text[3 - i] = static_cast<char>('0' + (mode >> (3 * i) & 7U));
+    return Json(text);
+  };
+  return codec;
+}
+
+Table<Listener> listener_table() {
+  const auto self = [](auto& l) -> auto& { return l; };
+  Table<ProxyProtocol> proxy;
+  proxy.add("from", &ProxyProtocol::from, list_of(cidr(), 256, true),
+            "Peers whose connections begin with a PROXY header, and must");
+  Table<Listener> t;
+  t.add("address", self, listener_address(), "Where it listens, or `systemd:NAME`").required();
+  t.add("mode", &Listener::mode, optional_of(file_mode()), "Permissions of a Unix socket's file");
+  t.add("proxy_protocol", &Listener::proxy_protocol, section(std::move(proxy)),
+        "PROXY protocol, versions 1 and 2, of balancers in front of us");
+  t.add("tls", &Listener::tls, optional_of(server_tls()), "Certificates, where clients speak TLS");
   return t;
 }
 
@@ -199,18 +257,18 @@ Table<Admin> admin_table() {
 
 }  // namespace
 
-// An address, or a map where there is more to say.
+// An address where that says it all, else a map.
 Codec<Listener> listener() {
-  Table<Listener> table;
-  table.add("address", &Listener::address, address(), "Where it listens").required();
-  table.add("tls", &Listener::tls, optional_of(server_tls()), "Certificates, where clients speak TLS");
-  Codec<Listener> codec = section(std::move(table));
-  codec.schema = {{"anyOf", Json::array({codec.schema, address().schema})}};
-  codec.read = [full = codec.read, at = address()](Reader& r, const Node& n, Listener& out) {
-    return n.kind == Node::Kind::scalar ? at.read(r, n, out.address) : full(r, n, out);
+  Codec<Listener> codec = section(listener_table());
+  codec.schema = {{"anyOf", Json::array({codec.schema, listener_address().schema})}};
+  codec.read = [full = codec.read, short_form = listener_address()](Reader& r, const Node& n, Listener& out) {
+    return n.kind == Node::Kind::scalar ? short_form.read(r, n, out) : full(r, n, out);
   };
-  codec.write = [full = codec.write, at = address()](const Listener& l, Show show) {
-    return l.tls ? full(l, show) : at.write(l.address, show);
+  codec.write = [full = codec.write](const Listener& l, Show show) {
+    Listener plain;
+    plain.address = l.address;
+    plain.systemd = l.systemd;
+    return l == plain ? Json(l.text()) : full(l, show);
   };
   return codec;
 }

@@ -96,10 +96,22 @@ std::string clocks_text(const Config& c) {
          clocked(c.clocks.total);
 }
 
+// ORBIT asks a client's key for its admin routes, not an operator's: whoever may chat may also shut it down.
+std::string admin_routes_text(const Config& c) {
+  if (c.admin_routes == AdminRoutes::trusted) return "for `trusted` peers only";
+  const bool local = std::ranges::all_of(
+      c.listeners, [](const Listener& l) { return l.systemd.empty() && l.address.is_loopback(); });
+  if (local) return "pass, from this machine";
+  return "OPEN: any client key that reaches `listen` can pause, restart and shut down ORBIT "
+         "(close with `admin_routes: trusted`)";
+}
+
 std::string main_settings(const Config& c) {
   std::string listen;
-  for (const Listener& l : c.listeners)
-    listen += (listen.empty() ? "" : ", ") + l.address.text() + (l.tls ? " (TLS)" : "");
+  for (const Listener& l : c.listeners) {
+    listen += (listen.empty() ? "" : ", ") + l.text() + (l.tls ? " (TLS)" : "");
+    if (!l.proxy_protocol.from.empty()) listen += " (PROXY protocol)";
+  }
   std::string out = row("listen", listen);
   out +=
       row("admin",
@@ -118,6 +130,7 @@ std::string main_settings(const Config& c) {
   out += row("probe", "every " + write_duration(c.probe.interval) + ", while down every " +
                           write_duration(c.probe.down_interval));
   out += row("routes", std::to_string(c.routes.size()) + " of your own");
+  out += row("ORBIT admin", admin_routes_text(c));
   out += row("access log", c.access_log.enabled ? c.access_log.destination : "off");
   return out;
 }

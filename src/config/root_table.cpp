@@ -72,7 +72,10 @@ void add_traffic(Table<Draft>& t) {
   t.add("routes", in(&Config::routes), list_of(route(), 256),
         "Routes of your own, asked in this order before ORBIT's");
   t.add("trusted", in(&Config::trusted), list_of(cidr(), 256, true),
-        "Peers whose X-Priority and X-Request-Deadline are believed");
+        "Peers whose X-Forwarded-*, X-Priority and X-Request-Deadline are believed");
+  t.add("admin_routes", in(&Config::admin_routes), one_of<AdminRoutes>(kAdminRoutesNames),
+        "Who may call ORBIT's pause, shutdown, restart and the like: everybody, or `trusted` peers");
+  t.add("tracing", in(&Config::tracing), tracing(), "W3C trace context of requests that have none");
   t.add("cors", in(&Config::cors), cors(), "CORS fields on our own errors: a map, or `off`");
 }
 

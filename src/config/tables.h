@@ -55,6 +55,7 @@ Codec<Probe> probe();
 Codec<Heads> heads();
 Codec<Bodies> bodies();
 Codec<Cors> cors();
+Codec<Tracing> tracing();
 Codec<AccessLog> access_log();
 
 // performance_table.cpp: the roadmap's block; each effect is a change of another section.

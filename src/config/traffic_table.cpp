@@ -49,6 +49,13 @@ Codec<Cors> cors() {
   return codec;
 }
 
+Codec<Tracing> tracing() {
+  Table<Tracing> t;
+  t.add("start", &Tracing::start, yes_or_no(), "Whether a request without a valid traceparent gets one");
+  t.add("sampled", &Tracing::sampled, yes_or_no(), "Whether that one is marked as recorded");
+  return section(std::move(t));
+}
+
 Codec<AccessLog> access_log() {
   const Codec<bool> on = yes_or_no();
   Table<AccessLog> t;

@@ -31,14 +31,40 @@ bool clash(const Address& a, const Address& b) {
          (is_any(a) && is_any(b));
 }
 
+// What a listener has that only another kind of listener can have.
+void check_listener(const Listener& listener, const std::string& key, Reader& r) {
+  const bool is_unix = listener.systemd.empty() && listener.address.kind == Address::Kind::unix_socket;
+  if (listener.mode && !is_unix) {
+    r.error_at(key + ".mode", "only a Unix socket that we make ourselves has permissions");
+  }
+  for (const Cidr& from : listener.proxy_protocol.from) {
+    const bool peers_are_unix = from == Cidr{};
+    if (listener.systemd.empty() && peers_are_unix != is_unix) {
+      r.error_at(key + ".proxy_protocol.from",
+                 is_unix ? "peers of a Unix socket have no address; write `unix`"
+                         : "`unix` is for listeners that are Unix sockets");
+    }
+    if (from.prefix == 0 || from.text() == "0.0.0.0/0") {
+      r.warning(key + ".proxy_protocol.from", from.text() + " lets everybody choose the address they come from");
+    }
+  }
+}
+
+bool same_place(const Listener& a, const Listener& b) {
+  if (a.systemd.empty() != b.systemd.empty()) return false;
+  return a.systemd.empty() ? clash(a.address, b.address) : a.systemd == b.systemd;
+}
+
 void check_listeners(const Config& config, Reader& r) {
   if (config.listeners.empty()) r.error_at("listen", "an empty list: nobody could reach us");
   for (std::size_t i = 0; i < config.listeners.size(); ++i) {
     const Address& address = config.listeners[i].address;
+    check_listener(config.listeners[i], item("listen", i), r);
     for (std::size_t j = 0; j < i; ++j) {
-      if (clash(address, config.listeners[j].address))
+      if (same_place(config.listeners[i], config.listeners[j]))
         r.error_at(item("listen", i), "the same address twice");
     }
+    if (!config.listeners[i].systemd.empty()) continue;
     if (config.admin.enabled && clash(address, config.admin.address)) {
       r.error_at("admin", "the same address as `listen`: " + address.text());
     }
@@ -96,6 +122,7 @@ void check_workers(const Config& config, Reader& r) {
       r.error_at(item("workers", i), "a host this long makes no name; write a `name`");
     }
     for (const Listener& listener : config.listeners) {
+      if (!listener.systemd.empty()) continue;
       const bool local = worker.address.is_loopback() || worker.address == listener.address;
       if (local && clash(worker.address, listener.address)) {
         r.error_at(item("workers", i), "this is our own `listen` address: requests would come back to us");
@@ -177,8 +204,11 @@ void warn(const Config& config, Reader& r) {
   if (config.workers.empty()) r.warning("workers", "no workers: this passes a check, but cannot be started");
   for (const Cidr& cidr : config.trusted) {
     if (cidr.prefix == 0 || cidr.text() == "0.0.0.0/0") {
-      r.warning("trusted", cidr.text() + " lets everybody choose their priority");
+      r.warning("trusted", cidr.text() + " lets everybody choose their address and priority");
     }
+  }
+  if (config.admin_routes == AdminRoutes::trusted && config.trusted.empty()) {
+    r.warning("admin_routes", "`trusted` is empty: nobody can call ORBIT's admin routes");
   }
   if (config.queue.entries == 0)
     r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");

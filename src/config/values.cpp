@@ -324,7 +324,7 @@ Codec<Address> address() {
 
 Codec<Cidr> cidr() {
   return scalar<Cidr>(
-      "a network such as `10.0.0.0/8`, `127.0.0.1` or `fd00::/8`",
+      "a network such as `10.0.0.0/8`, `127.0.0.1` or `fd00::/8`, or `unix`",
       [](const Node& n) { return parse_cidr(n.text); },
       [](const Cidr& value, Show) { return Json(value.text()); }, Json{{"type", "string"}});
 }

@@ -9,6 +9,7 @@
 #include "perigee/coro/sleep.h"
 #include "perigee/coro/timeout.h"
 #include "perigee/health/ready_verdict.h"
+#include "perigee/net/proxy_connector.h"
 
 namespace perigee::health {
 
@@ -266,7 +267,8 @@ Task<void> Prober::Watched::tick() {
 }
 
 Task<Result<net::StreamPtr>> Prober::Watched::connect() {
-  auto attempt = net::connect_tls(prober.connector_, target.endpoint, target.tls);
+  net::ProxyConnector connector(prober.connector_, target.proxy_protocol);
+  auto attempt = net::connect_tls(connector, target.endpoint, target.tls);
   co_return co_await coro::with_timeout(kConnectTimeout, coro::kTimedOut, std::move(attempt));
 }
 

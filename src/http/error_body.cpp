@@ -15,6 +15,7 @@ constexpr std::array<ReasonRow, kReasonCount> kReasons = {{
     {"bad_request", 400, "The request is malformed or ambiguous."},
     {"request_timeout", 408, "The request did not arrive in time."},
     {"too_large", 413, "The request is larger than allowed."},
+    {"forbidden", 403, "This route is reserved for operators; it is not open to clients."},
     {"rate_limited", 429, "Too many requests. Please retry later."},
     {"upstream_failed", 502, "The server behind this gateway failed. Please retry."},
     {"queue_full", 503, "The service is at capacity. Please retry shortly."},
@@ -67,6 +68,7 @@ std::string_view default_message(Reason reason) {
 
 Reason reason_for_status(std::uint16_t status) {
   switch (status) {
+    case 403: return Reason::forbidden;
     case 408: return Reason::request_timeout;
     case 413:
     case 414:

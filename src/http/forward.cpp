@@ -6,6 +6,7 @@
 
 #include "bytes.h"
 #include "perigee/http/error_body.h"
+#include "perigee/http/forwarded.h"
 
 namespace perigee::http {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 constexpr HeaderSet kRewritten = {HeaderName::host,
                                   HeaderName::content_length,
                                   HeaderName::expect,
+                                  HeaderName::forwarded,
                                   HeaderName::x_forwarded_for,
                                   HeaderName::x_forwarded_host,
                                   HeaderName::x_forwarded_proto,
@@ -21,7 +23,7 @@ constexpr HeaderSet kRewritten = {HeaderName::host,
                                   HeaderName::x_priority,
                                   HeaderName::x_request_deadline,
                                   HeaderName::alias};
-constexpr HeaderSet kFromTrusted = {HeaderName::forwarded, HeaderName::x_forwarded_port};
+constexpr HeaderSet kFromTrusted = {HeaderName::x_forwarded_port};
 
 constexpr HeaderSet kDropTrusted = kHopByHop | kRewritten;
 constexpr HeaderSet kDropUntrusted = kDropTrusted | kFromTrusted;
@@ -110,8 +112,50 @@ void write_forwarded(Writer& out, const RequestHead& head, const HeaderTable& ta
   }
   const std::string_view real = merge ? single(table, HeaderName::x_real_ip) : std::string_view{};
   out.literal("\r\nX-Real-IP: ");
-  out.text(real.empty() ? context.peer : real);
+  out.text(!real.empty() ? real : context.client.empty() ? context.peer : context.client);
   out.literal("\r\n");
+}
+
+// Our own element of `Forwarded`: an IPv6 address in brackets and quotes, a name of our own for who has none.
+void write_forwarded_element(Writer& out, const RequestHead& head, const ForwardContext& context) {
+  out.literal("for=");
+  if (context.peer.find(':') != std::string_view::npos) {
+    out.literal("\"[");
+    out.text(context.peer);
+    out.literal("]\"");
+  } else if (context.peer.find('.') == std::string_view::npos) {
+    out.literal("_");
+    out.text(context.peer);
+  } else {
+    out.text(context.peer);
+  }
+  if (!head.authority.empty() && head.authority.find_first_of("\"\\") == std::string_view::npos) {
+    out.literal(";host=\"");
+    out.text(head.authority);
+    out.literal("\"");
+  }
+  out.literal(";proto=");
+  out.text(context.scheme);
+  out.literal("\r\n");
+}
+
+// Where a trusted peer speaks RFC 7239 we go on in it; lines that nobody can read are left out.
+void write_rfc7239(Writer& out, const RequestHead& head, const HeaderTable& table, const ForwardContext& context) {
+  if (!context.trusted || !table.has(HeaderName::forwarded)) return;
+  out.literal("Forwarded: ");
+  for (const Header& field : table) {
+    if (field.id != HeaderName::forwarded || field.value.empty() || !valid_forwarded(field.value)) continue;
+    out.text(field.value);
+    out.literal(", ");
+  }
+  write_forwarded_element(out, head, context);
+}
+
+HeaderSet dropped_from_request(const ForwardContext& context) {
+  HeaderSet dropped = context.trusted ? kDropTrusted : kDropUntrusted;
+  if (context.drop_traceparent) dropped.insert(HeaderName::traceparent);
+  if (context.drop_tracestate) dropped.insert(HeaderName::tracestate);
+  return dropped;
 }
 
 void write_framing(Writer& out, Framing framing, std::uint64_t content_length) {
@@ -154,21 +198,28 @@ void write_request_head(ByteBuffer& out, const RequestHead& head, const HeaderTa
                         const ForwardContext& context) {
   const std::string_view host = context.host.empty() ? head.authority : context.host;
   Writer to(out.prepare(size_of(table) + head.method_text.size() + head.target.size() + host.size() +
-                        head.authority.size() + 2 * context.peer.size() + context.scheme.size() +
-                        context.request_id.size() + head.upgrade_protocol.size() + 320));
+                        2 * head.authority.size() + 3 * context.peer.size() + 2 * context.scheme.size() +
+                        context.client.size() + context.traceparent.size() + context.request_id.size() +
+                        head.upgrade_protocol.size() + 448));
   to.text(head.method_text);
   to.literal(" ");
   to.text(head.target);
   to.literal(" HTTP/1.1\r\nHost: ");
   to.text(host);
   to.literal("\r\n");
-  write_fields(to, table, context.trusted ? kDropTrusted : kDropUntrusted);
+  write_fields(to, table, dropped_from_request(context));
   if (head.version_minor == 1) {
     to.literal("Via: 1.1 perigee\r\n");
   } else {
     to.literal("Via: 1.0 perigee\r\n");
   }
   write_forwarded(to, head, table, context);
+  write_rfc7239(to, head, table, context);
+  if (!context.traceparent.empty()) {
+    to.literal("traceparent: ");
+    to.text(context.traceparent);
+    to.literal("\r\n");
+  }
   const std::string_view id = request_id_for(table, context.request_id);
   if (!id.empty()) {
     to.literal("X-Request-ID: ");

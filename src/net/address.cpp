@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <uv.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 
@@ -29,23 +30,72 @@ std::string Endpoint::text() const {
   return "unknown";
 }
 
+namespace {
+
+constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+// Nothing for a Unix socket: all stays zero.
+ProxyEnd end_of(const sockaddr_storage& at) {
+  ProxyEnd end;
+  if (at.ss_family == AF_INET) {
+    const auto* in = reinterpret_cast<const sockaddr_in*>(&at);
+    std::copy(kMapped.begin(), kMapped.end(), end.ip.begin());
+    std::memcpy(&end.ip[12], &in->sin_addr, 4);
+    end.port = ntohs(in->sin_port);
+  } else if (at.ss_family == AF_INET6) {
+    const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&at);
+    std::memcpy(end.ip.data(), &in6->sin6_addr, 16);
+    end.port = ntohs(in6->sin6_port);
+  }
+  return end;
+}
+
+}  // namespace
+
+void write_ip(const std::array<std::uint8_t, 16>& ip, std::array<char, 46>& out) {
+  const bool v4 = std::equal(kMapped.begin(), kMapped.end(), ip.begin());
+  inet_ntop(v4 ? AF_INET : AF_INET6, ip.data() + (v4 ? 12 : 0), out.data(), static_cast<socklen_t>(out.size()));
+}
+
+bool is_known(const std::array<std::uint8_t, 16>& ip) {
+  std::array<std::uint8_t, 16> unnamed{};
+  if (ip == unnamed) return false;
+  std::copy(kMapped.begin(), kMapped.end(), unnamed.begin());
+  return ip != unnamed;
+}
+
 Peer peer_of(int fd) {
   Peer peer;
   sockaddr_storage from{};
   socklen_t length = sizeof from;
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&from), &length) != 0) from.ss_family = AF_UNSPEC;
-  if (from.ss_family == AF_INET) {
-    const auto* in = reinterpret_cast<const sockaddr_in*>(&from);
-    peer.ip[10] = peer.ip[11] = 0xff;
-    std::memcpy(&peer.ip[12], &in->sin_addr, 4);
-    inet_ntop(AF_INET, &in->sin_addr, peer.text.data(), static_cast<socklen_t>(peer.text.size()));
-  } else if (from.ss_family == AF_INET6) {
-    const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&from);
-    std::memcpy(peer.ip.data(), &in6->sin6_addr, 16);
-    inet_ntop(AF_INET6, &in6->sin6_addr, peer.text.data(), static_cast<socklen_t>(peer.text.size()));
-  } else {
+  if (from.ss_family != AF_INET && from.ss_family != AF_INET6) {
     std::memcpy(peer.text.data(), "unix", 5);
+    return peer;
   }
+  const ProxyEnd end = end_of(from);
+  peer.ip = end.ip;
+  peer.port = end.port;
+  write_ip(peer.ip, peer.text);
+  sockaddr_storage local{};
+  length = sizeof local;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) == 0) peer.local = end_of(local);
+  return peer;
+}
+
+Peer peer_behind(const Peer& sender, const ProxyHeader& header) {
+  Peer peer = sender;
+  if (!header.has_addresses) {
+    // Not ::, which stands for Unix sockets: only who trusts all of 0.0.0.0/0 trusts this.
+    peer.ip = {};
+    std::copy(kMapped.begin(), kMapped.end(), peer.ip.begin());
+    return peer;
+  }
+  peer.ip = header.source.ip;
+  peer.port = header.source.port;
+  peer.local = header.destination;
+  peer.text = {};
+  write_ip(peer.ip, peer.text);
   return peer;
 }
 

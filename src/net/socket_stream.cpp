@@ -229,7 +229,11 @@ class SocketStream final : public Stream {
     }
     wanted_ = UV_READABLE;
     read_some();
-    if (closing_ || ended()) return;
+    if (closing_) return;
+    if (ended()) {  // perhaps in good order, and broken behind that
+      received_end(error_of(pending_error()));
+      return;
+    }
     // More to read, or held back: polling goes on, and says again what is wrong.
     const int next = wanted_ == 0 ? before & ~UV_READABLE : before;
     wanted_ = 0;

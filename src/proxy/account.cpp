@@ -23,6 +23,8 @@ void write_line(Exchange& x, TimePoint now) {
   record.wall_ms = x.proxy.parts.clock.wall_ms() - std::chrono::duration_cast<std::chrono::milliseconds>(now - t.begun).count();
   record.request_id = x.request_id;
   record.worker_request_id = x.worker_request_id;
+  record.trace_id = &x.trace_id;
+  record.client = x.client_address.empty() ? std::string_view(x.client.peer.text.data()) : x.client_address;
   record.method = x.method;
   record.path = x.path;
   record.request_class = x.verdict.request_class;

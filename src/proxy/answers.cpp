@@ -37,6 +37,8 @@ Answer answer_for(const Exchange& x, const Error& error) {
   if (error.side == Side::client) {
     if (error.kind == ErrorKind::timeout) return {http::Reason::request_timeout, 0, {}, 0};
     const auto status = static_cast<std::uint16_t>(error.code == 0 ? 400 : error.code);
+    // Which routes are an operator's is told in full by the reason's own words.
+    if (status == 403) return {http::Reason::forbidden, 0, {}, 0};
     return {http::reason_for_status(status), status, error.detail, 0};
   }
   if (error.kind == ErrorKind::timeout && error.sent == Sent::maybe) return {http::Reason::upstream_timeout, 0, {}, 0};

@@ -301,6 +301,8 @@ Task<Result<Answering>> attempt(Exchange& x) {
 static constexpr Duration kFreshEnough = std::chrono::seconds(1);
 
 UpstreamPtr reuse(Exchange& x, const dispatch::Ticket& ticket) {
+  // What was opened before a reload asked for PROXY headers names nobody.
+  if (x.proxy.backend(ticket.backend(), *x.plan).proxy_protocol != net::ProxyVersion::none) return {};
   const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
   UpstreamPtr upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
   if (upstream) x.proxy.metrics().add(telemetry::Count::upstream_reuses);
@@ -314,9 +316,10 @@ Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket) {
     x.outcome = Outcome::our_refusal;
     co_return std::unexpected(Error{ErrorKind::refused, Side::upstream, Sent::nothing, 0, "the worker was removed"});
   }
-  net::Connector& connector = proxy.parts.connector;
-  auto connecting = backend.tls == nullptr ? connector.connect(backend.endpoint)
-                                           : net::connect_tls(connector, backend.endpoint, backend.tls);
+  auto telling = connector_for(x, backend.proxy_protocol);
+  const bool tells = backend.proxy_protocol != net::ProxyVersion::none;
+  net::Connector& connector = tells ? static_cast<net::Connector&>(telling) : proxy.parts.connector;
+  auto connecting = net::connect_tls(connector, backend.endpoint, backend.tls);
   const Duration limit = clock_of(x, &ClassOverrides::connect, &Clocks::connect);
   auto stream = co_await coro::with_timeout(limit, kConnectTimeout, std::move(connecting));
   if (!stream) {
@@ -331,6 +334,7 @@ Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket) {
   }
   proxy.metrics().add(telemetry::Count::upstream_connects);
   auto upstream = std::make_unique<Upstream>(std::move(*stream), ticket.backend().ref);
+  upstream->for_one_client = tells;
   co_return upstream;
 }
 

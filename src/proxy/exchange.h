@@ -4,6 +4,7 @@
 // buffer (`out` is given back when the answer's head came), no configuration, no views into received bytes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -94,6 +95,7 @@ struct Exchange {
   http::SseDialect dialect = http::SseDialect::generic;
   dispatch::PoolId pool = 0;
   std::uint16_t pool_index = 0;  // the same in plan->config->pools
+  bool trusted = false;        // the peer is on the trust list
   bool replay_written = false; // by the operator
   bool orbit = false;          // classified by ORBIT's routes
   bool streamed = false;       // asked for as a stream
@@ -129,8 +131,11 @@ struct Exchange {
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
 
+  std::string client_address;  // the client's, as trusted peers tell it; empty: the peer is the client
+
   // --- for the log
   Times times;
+  std::array<std::uint8_t, 16> trace_id{};  // of the W3C trace; all zero: none
   telemetry::Reason reason = telemetry::Reason::served;
   telemetry::StreamVerdict verdict_of_stream = telemetry::StreamVerdict::none;
   bool client_gone = false;

@@ -65,6 +65,7 @@ const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& i
       if (workers[i].name != identity.name || workers[i].origin() != identity.address) continue;
       known.endpoint = p->endpoints[i];
       known.tls = i < p->tls.size() ? p->tls[i] : nullptr;
+      known.proxy_protocol = net::version_of(workers[i].proxy_protocol);
       return known;
     }
   }

@@ -20,6 +20,7 @@ namespace perigee::proxy {
 struct KnownBackend {
   bool known = false;
   std::uint16_t generation = 0;
+  net::ProxyVersion proxy_protocol = net::ProxyVersion::none;  // how its connections begin
   net::Endpoint endpoint;
   net::TlsClientPtr tls;  // null: plain
   std::string name;

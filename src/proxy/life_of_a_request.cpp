@@ -65,9 +65,14 @@ Task<bool> serve_request(Client& client) {
 }
 
 // A client's connection: one request after the other, as long as both sides want.
-Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer) {
+Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer, Entrance entrance) {
   Client client(proxy, std::move(stream), peer);
   bool more = true;
+  if (entrance.proxy_header) more = co_await learn_peer(client);
+  if (more && entrance.tls) {  // shaken hands while the first head is awaited
+    client.peer.secure = true;
+    client.stream = net::accept_tls(std::move(client.stream), std::move(entrance.tls), client.peer);
+  }
   while (more) {
     client.source.reset();
     more = co_await coro::under(client.source, serve_request(client));
@@ -80,9 +85,9 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
 
 }  // namespace
 
-void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer) {
+void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer, Entrance entrance) {
   if (inner_->scope.source().cancelled()) return;  // accepted before the cut, handed over after it
-  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer));
+  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer, std::move(entrance)));
 }
 
 }  // namespace perigee::proxy

@@ -4,11 +4,14 @@
 // class, priority, replay and pool. Everything here happens in the turn in which the head was parsed.
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 
 #include "inner.h"
 #include "perigee/http/forward.h"
+#include "perigee/http/forwarded.h"
 #include "perigee/http/json_peek.h"
 #include "perigee/http/target.h"
+#include "perigee/http/trace_context.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -86,6 +89,30 @@ void apply_priority_field(Exchange& x, bool trusted) {
   if (const auto said = priority_from(x.proxy.request_table.value(HeaderName::x_priority))) x.verdict.priority = *said;
 }
 
+// The client's address where trusted peers stand between: from the right, the first hop that is not trusted, or the
+// last one that is. Empty: the peer itself.
+std::string_view client_behind(const config::Config& config, const http::HeaderTable& table) {
+  std::string_view client;
+  http::HopWalk hops(table);
+  for (std::string_view hop = hops.next(); !hop.empty(); hop = hops.next()) {
+    const auto ip = config::parse_ip(hop);
+    if (!ip) break;
+    client = hop;
+    if (!config.is_trusted(*ip)) break;
+  }
+  return client;
+}
+
+// A new trace where the operator wants one and the client sent none that is good.
+std::array<char, http::kTraceparentBytes> begin_trace(Exchange& x) {
+  Rng& rng = x.proxy.rng;
+  for (std::size_t half = 0; half < 2; ++half) {
+    const std::uint64_t bits = rng.next() | 1U;  // never zero
+    std::memcpy(x.trace_id.data() + 8 * half, &bits, sizeof bits);
+  }
+  return http::write_traceparent(x.trace_id, rng.next() | 1U, x.plan->config->tracing.sampled);
+}
+
 http::SseDialect dialect_of(std::string_view path, bool orbit) {
   if (path == "/v1/chat/completions") return http::SseDialect::openai;
   return orbit && path == "/v1/chat" ? http::SseDialect::orbit_chat : http::SseDialect::generic;
@@ -99,6 +126,8 @@ Result<void> route(Exchange& x) {
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
   x.method = x.head.method_text;
   x.keep_alive = x.head.keep_alive && !x.client.draining;
+  x.trusted = config.is_trusted(x.client.peer.ip);
+  if (x.trusted) x.client_address = client_behind(config, table);
   if (const auto given = http::request_id_for(table, {}); !given.empty()) {
     x.request_id.assign(given);
   } else {
@@ -127,7 +156,10 @@ Result<void> route(Exchange& x) {
                          table.has(HeaderName::request_method);
   x.verdict = admission::classify(x.head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
   apply(x, written);
-  apply_priority_field(x, config.is_trusted(x.client.peer.ip));
+  apply_priority_field(x, x.trusted);
+  if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
+    return fail(ErrorKind::protocol, "for operators only", Side::client, 403);
+  }
   x.replay = x.verdict.replay;
 
   const std::uint64_t bound = config.bodies.of(x.verdict.request_class, x.orbit);
@@ -143,7 +175,17 @@ void forward_head(Exchange& x) {
   http::ForwardContext context;
   context.peer = x.client.peer.text.data();
   context.scheme = x.client.peer.secure ? "https" : "http";
-  context.trusted = config.is_trusted(x.client.peer.ip);
+  context.trusted = x.trusted;
+  context.client = x.client_address;
+  const http::TraceContext trace = http::read_trace_context(x.proxy.request_table);
+  context.drop_traceparent = trace.drop_parent;
+  context.drop_tracestate = trace.drop_state;
+  x.trace_id = trace.id;
+  std::array<char, http::kTraceparentBytes> begun;
+  if (!trace.valid && config.tracing.start) {
+    begun = begin_trace(x);
+    context.traceparent = {begun.data(), begun.size()};
+  }
   context.request_id = x.request_id;
   // ORBIT's MCP server answers only to a loopback name; HTTP/1.0 clients may send no Host at all.
   if (x.verdict.rewrite_host) context.host = "localhost";

@@ -8,9 +8,16 @@
 #include "perigee/base/result.h"
 #include "perigee/coro/task.h"
 #include "perigee/http/forward.h"
+#include "perigee/net/proxy_connector.h"
 #include "ticket_wait.h"
 
 namespace perigee::proxy {
+
+// --- proxy_header.cpp: whom a balancer's connection comes from, before any request on it.
+// Waits for the PROXY header and takes the peer that it names. False: none came, or a broken one; close.
+coro::Task<bool> learn_peer(Client& client);
+// Makes connections to a worker that wants to be told of clients: with a header that names this request's.
+[[nodiscard]] net::ProxyConnector connector_for(const Exchange& x, net::ProxyVersion version);
 
 // --- intake.cpp: from the first byte to "enough to go on".
 // Waits for a request head and takes it in: route, guard, forwarded head, what has come of the body.

@@ -47,7 +47,8 @@ void UpstreamPool::give_back(UpstreamPtr upstream) {
   PerBackend& backend = backends_[upstream->backend.id];
   const bool stale = backend.generation != upstream->backend.generation;
   const bool unclean = upstream->stream->has_pending() || upstream->stream->ended();
-  if (stale || unclean || backend.count >= bounds_.per_backend || total_ >= bounds_.total) return;
+  const bool full = backend.count >= bounds_.per_backend || total_ >= bounds_.total;
+  if (stale || unclean || full || upstream->for_one_client) return;
   Upstream& idle = *upstream.release();
   idle.parser.reset();
   idle.partial_head.reset();

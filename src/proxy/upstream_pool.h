@@ -31,6 +31,7 @@ class Upstream : public ListNode<>, private coro::ReadyNode {
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   dispatch::BackendRef backend;
   bool reused = false;
+  bool for_one_client = false;  // it began with a PROXY header: never pooled
 
  private:
   friend class UpstreamPool;
@@ -63,7 +64,7 @@ class UpstreamPool {
 
   // The youngest idle connection to this backend that has waited no longer than `oldest`; empty if none.
   [[nodiscard]] UpstreamPtr take(dispatch::BackendRef backend, Duration oldest);
-  // Keeps a connection whose exchange ended cleanly; over a bound it is closed instead.
+  // Keeps a connection whose exchange ended cleanly; over a bound, or where it is for one client, it is closed instead.
   void give_back(UpstreamPtr upstream);
   void clear();
   [[nodiscard]] std::uint32_t idle() const { return total_; }

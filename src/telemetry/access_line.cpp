@@ -5,6 +5,7 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <span>
 
 #include "escape.h"
 #include "perigee/telemetry/access_log.h"
@@ -13,8 +14,9 @@ namespace perigee::telemetry {
 namespace {
 
 constexpr std::size_t kMethodMax = 32;
-constexpr std::size_t kFixedParts = 1024;  // keys, numbers and the names of closed sets: about 600
-static_assert(kEscapeGrowth * (kLoggedPathMax + 2 * kLoggedIdMax + kLoggedNameMax + kMethodMax) +
+constexpr std::size_t kClientMax = 46;     // an IPv6 address at its longest
+constexpr std::size_t kFixedParts = 1024;  // keys, numbers and the names of closed sets: about 700
+static_assert(kEscapeGrowth * (kLoggedPathMax + 2 * kLoggedIdMax + kLoggedNameMax + kMethodMax + kClientMax) +
                   kFixedParts <=
               kLineMax);
 
@@ -72,6 +74,12 @@ struct Pen {
       std::memcpy(to - 2, &kPairs[2 * n], 2);
     else
       to[-1] = static_cast<char>('0' + n);
+  }
+  void hex(std::span<const std::uint8_t> bytes) {
+    for (const std::uint8_t byte : bytes) {
+      *at++ = "0123456789abcdef"[byte >> 4U];
+      *at++ = "0123456789abcdef"[byte & 15U];
+    }
   }
   void two_digits(unsigned n) {
     std::memcpy(at, &kPairs[2 * n], 2);
@@ -142,6 +150,14 @@ std::size_t AccessLineFormatter::format(const AccessRecord& r, char* out) {
   if (!r.worker_request_id.empty()) {
     pen.literal("\",\"worker_id\":\"");
     pen.text(r.worker_request_id, kLoggedIdMax);
+  }
+  if (r.trace_id != nullptr && *r.trace_id != std::array<std::uint8_t, 16>{}) {
+    pen.literal("\",\"trace_id\":\"");
+    pen.hex(*r.trace_id);
+  }
+  if (!r.client.empty()) {
+    pen.literal("\",\"client\":\"");
+    pen.text(r.client, kClientMax);
   }
   pen.literal("\",\"method\":\"");
   pen.text(r.method, kMethodMax);

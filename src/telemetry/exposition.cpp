@@ -172,6 +172,8 @@ void add_traffic(Page& page, const MetricTotals& totals) {
   counter("perigee_connections_accepted_total", "Client connections accepted.", Count::connections_accepted);
   counter("perigee_connections_refused_total", "Client connections closed at once, over a bound.",
           Count::connections_refused);
+  counter("perigee_proxy_headers_refused_total", "Connections closed for a missing or broken PROXY header.",
+          Count::proxy_headers_refused);
   page.gauge("perigee_connections_open", "Client connections open now.")
       .add({}, number(totals.connections_open()));
   counter("perigee_streams_begun_total", "Streamed answers begun.", Count::streams_begun);

@@ -171,6 +171,32 @@ TEST_CASE("in front of other workers all is other, normal, by method") {
   }
 }
 
+TEST_CASE("an operator's routes are told from those of clients, under whatever spelling the worker would take") {
+  struct Case {
+    const char* method;
+    const char* path;
+  };
+  for (const Case& c : {Case{"POST", "/admin/pause"}, Case{"POST", "/admin/pause/"}, Case{"POST", "/admin/resume"},
+                        Case{"POST", "/admin/shutdown"}, Case{"POST", "/admin/restart"}, Case{"GET", "/admin/info"},
+                        Case{"HEAD", "/admin/info"}, Case{"GET", "/admin/api-keys"}, Case{"POST", "/admin/api-keys"},
+                        Case{"GET", "/admin/adapters/config"}, Case{"PUT", "/admin/config"}, Case{"GET", "/admin/jobs/1"},
+                        Case{"DELETE", "/admin/api-keys/x"}, Case{"DELETE", "/admin/chat-history"},
+                        Case{"GET", "/admin/chat-history/s"}, Case{"DELETE", "/admin/chat-history/s/t"},
+                        Case{"POST", "/health/adapters/a/reset"}, Case{"BREW", "/admin/pot"}}) {
+    INFO(c.method << ' ' << c.path);
+    CHECK(orbit(c.method, c.path).operators_only);
+    CHECK_FALSE(classify(c.method, c.path, WorkerKind::http).operators_only);
+  }
+  for (const Case& c : {Case{"GET", "/admin"}, Case{"GET", "/admin/login"}, Case{"GET", "/admin/models"},
+                        Case{"GET", "/admin/adapters/info"}, Case{"GET", "/admin/api-keys/info"},
+                        Case{"GET", "/admin/adapters/a/models"}, Case{"DELETE", "/admin/chat-history/s"},
+                        Case{"DELETE", "/admin/conversations/s"}, Case{"POST", "/v1/chat/stop"}, Case{"POST", "/auth/login"},
+                        Case{"GET", "/health/ready"}, Case{"POST", "/administrator"}}) {
+    INFO(c.method << ' ' << c.path);
+    CHECK_FALSE(orbit(c.method, c.path).operators_only);
+  }
+}
+
 TEST_CASE("a preflight needs no ticket, a plain OPTIONS does") {
   CHECK(classify("OPTIONS", "/v1/chat", WorkerKind::orbit, true).no_ticket);
   CHECK(classify("OPTIONS", "/anything", WorkerKind::http, true).no_ticket);

@@ -38,7 +38,7 @@ void answer(const ErrorContext& context, Answer& read, bool head_request = false
 }  // namespace
 
 TEST_CASE("every reason: status, words, body") {
-  static constexpr std::uint16_t kStatus[kReasonCount] = {400, 408, 413, 429, 502, 503,
+  static constexpr std::uint16_t kStatus[kReasonCount] = {400, 408, 413, 403, 429, 502, 503,
                                                           503, 503, 503, 503, 503, 504};
   for (std::size_t i = 0; i < kReasonCount; ++i) {
     const auto reason = static_cast<Reason>(i);

@@ -145,15 +145,60 @@ TEST_CASE("towards a worker: a trusted peer's word is kept and added to") {
             "9.9.9.9\r\n"
             "X-Forwarded-Host: public\r\nX-Real-IP: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Priority: low\r\n",
             context) ==
-        "GET /x HTTP/1.1\r\nHost: h:1\r\nForwarded: for=1.2.3.4\r\nVia: 1.1 perigee\r\n"
+        "GET /x HTTP/1.1\r\nHost: h:1\r\nVia: 1.1 perigee\r\n"
         "X-Forwarded-For: 1.2.3.4, 5.6.7.8, 9.9.9.9, 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
-        "X-Forwarded-Host: public\r\nX-Real-IP: 1.2.3.4\r\nX-Request-ID: ours-1\r\n\r\n");
+        "X-Forwarded-Host: public\r\nX-Real-IP: 1.2.3.4\r\n"
+        "Forwarded: for=1.2.3.4, for=203.0.113.9;host=\"h:1\";proto=http\r\nX-Request-ID: ours-1\r\n\r\n");
   // Said twice is not said.
   const std::string twice = forward(
       "Host: h:1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n"
       "X-Real-IP: 1.1.1.1\r\nX-Real-IP: 2.2.2.2\r\n",
       context);
   CHECK(twice == plain(""));
+}
+
+std::string line_of(const std::string& head, const std::string& name) {
+  const std::size_t at = head.find("\r\n" + name + ": ");
+  if (at == std::string::npos) return "(none)";
+  const std::size_t from = at + 4 + name.size();
+  return head.substr(from, head.find("\r\n", from) - from);
+}
+
+TEST_CASE("towards a worker: Forwarded goes on where a trusted peer speaks it, and what is broken goes no further") {
+  ForwardContext context = untrusted();
+  context.trusted = true;
+  const auto forwarded = [&](const std::string& fields) { return line_of(forward("Host: h:1\r\n" + fields, context), "Forwarded"); };
+  CHECK(forwarded("") == "(none)");
+  CHECK(forwarded("Forwarded: for=\"[2001:db8::1]:4711\";by=_x , for=unknown\r\nForwarded: for=1.1.1.1\r\n") ==
+        "for=\"[2001:db8::1]:4711\";by=_x , for=unknown, for=1.1.1.1, for=203.0.113.9;host=\"h:1\";proto=http");
+  CHECK(forwarded("Forwarded: for=\"1.1.1.1\r\n") == "for=203.0.113.9;host=\"h:1\";proto=http");
+  CHECK(forwarded("Forwarded:\r\n") == "for=203.0.113.9;host=\"h:1\";proto=http");
+  context.peer = "2001:db8::9";
+  context.scheme = "https";
+  CHECK(forwarded("Forwarded: for=1.1.1.1\r\n") == "for=1.1.1.1, for=\"[2001:db8::9]\";host=\"h:1\";proto=https");
+  context.peer = "unix";
+  CHECK(forwarded("Forwarded: for=1.1.1.1\r\n") == "for=1.1.1.1, for=_unix;host=\"h:1\";proto=https");
+}
+
+TEST_CASE("towards a worker: the client that was found behind trusted peers is the real one") {
+  ForwardContext context = untrusted();
+  context.trusted = true;
+  context.client = "198.51.100.7";
+  const std::string head = forward("Host: h:1\r\nX-Forwarded-For: 198.51.100.7\r\n", context);
+  CHECK(line_of(head, "X-Real-IP") == "198.51.100.7");
+  CHECK(line_of(head, "X-Forwarded-For") == "198.51.100.7, 203.0.113.9");
+}
+
+TEST_CASE("towards a worker: a trace passes, is left out, or begins") {
+  ForwardContext context = untrusted();
+  const std::string fields = "Host: h:1\r\ntraceparent: p\r\ntracestate: s\r\n";
+  CHECK(forward(fields, context) == plain("traceparent: p\r\ntracestate: s\r\n"));
+  context.drop_tracestate = true;
+  CHECK(forward(fields, context) == plain("traceparent: p\r\n"));
+  context.drop_traceparent = true;
+  CHECK(forward(fields, context) == plain(""));
+  context.traceparent = "new";
+  CHECK(line_of(forward(fields, context), "traceparent") == "new");
 }
 
 TEST_CASE("towards a worker: the request id") {

@@ -1,9 +1,11 @@
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "worlds.h"
@@ -180,6 +182,101 @@ TEST_CASE(
   auto again = net::Listener::open(r.loop(), at, [](int, bool) {});
   REQUIRE_FALSE(again.has_value());
   CHECK(again.error().code == EADDRINUSE);
+}
+
+mode_t permissions(const std::string& path) {
+  struct stat st{};
+  return ::stat(path.c_str(), &st) == 0 ? st.st_mode & 0777U : 0;
+}
+
+TEST_CASE("listener: a file that is no socket is nobody's to replace") {
+  RealLoop r;
+  const TemporaryDirectory dir;
+  const int fd = ::open(dir.file().c_str(), O_CREAT | O_WRONLY, 0600);
+  ::close(fd);
+  auto opened = net::Listener::open(r.loop(), unix_at(dir.file()), [](int, bool) {});
+  REQUIRE_FALSE(opened.has_value());
+  CHECK(opened.error().code == EADDRINUSE);
+  struct stat st{};
+  CHECK(::stat(dir.file().c_str(), &st) == 0);
+}
+
+TEST_CASE("listener: a Unix socket has its permissions, and its file goes only if it is still ours") {
+  RealLoop r;
+  const TemporaryDirectory dir;
+  for (const unsigned mode : {0600U, 0666U, 0770U}) {
+    auto opened = net::Listener::open(r.loop(), unix_at(dir.file()), [](int, bool) {}, mode);
+    REQUIRE(opened.has_value());
+    CHECK(permissions(dir.file()) == mode);
+  }
+  {
+    auto opened = net::Listener::open(r.loop(), unix_at(dir.file()), [](int, bool) {});
+    REQUIRE(opened.has_value());
+    ::unlink(dir.file().c_str());
+    const int other = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    const net::Endpoint at = unix_at(dir.file());
+    REQUIRE(::bind(other, at.raw(), at.length) == 0);
+    ::close(other);
+  }
+  struct stat st{};
+  CHECK(::stat(dir.file().c_str(), &st) == 0);  // somebody else's
+}
+
+TEST_CASE("listener: a socket that was passed is taken over, and its file stays") {
+  struct Body {
+    static Task<void> run(RealLoop& r) {
+      const TemporaryDirectory dir;
+      const net::Endpoint places[] = {loopback(free_port()), unix_at(dir.file())};
+      for (const net::Endpoint& at : places) {
+        const int fd = ::socket(at.storage.ss_family, SOCK_STREAM, 0);
+        REQUIRE(::bind(fd, at.raw(), at.length) == 0);
+        Accepted accepted;
+        const auto on_accept = [&accepted](int taken, bool is_unix) {
+          accepted.fds.push_back(taken);
+          accepted.is_unix = is_unix;
+        };
+        CHECK(net::local_endpoint(fd).text() == at.text());
+        auto early = net::Listener::adopt(r.loop(), fd, on_accept);
+        REQUIRE_FALSE(early.has_value());  // bound, but nobody listens
+        REQUIRE(::listen(fd, 8) == 0);
+        auto listener = net::Listener::adopt(r.loop(), fd, on_accept);
+        REQUIRE(listener.has_value());
+        const int client = dial(at);
+        co_await nap(50ms);
+        CHECK(accepted.fds.size() == 1);
+        CHECK(accepted.is_unix == at.is_unix());
+        ::close(client);
+      }
+      struct stat st{};
+      CHECK(::stat(dir.file().c_str(), &st) == 0);
+      const int datagrams = ::socket(AF_INET, SOCK_DGRAM, 0);
+      CHECK_FALSE(net::Listener::adopt(r.loop(), datagrams, [](int, bool) {}).has_value());
+      CHECK_FALSE(net::Listener::adopt(r.loop(), 9999, [](int, bool) {}).has_value());
+      ::close(datagrams);
+    }
+  };
+  RealLoop r;
+  r.run(Body::run(r));
+}
+
+TEST_CASE("peer: whom a PROXY header speaks for") {
+  net::Peer sender;
+  sender.ip = *config::parse_ip("10.0.0.1");
+  sender.port = 4000;
+  std::memcpy(sender.text.data(), "10.0.0.1", 9);
+  net::ProxyHeader header;
+  header.state = net::ProxyHeader::State::complete;
+  const net::Peer unknown = net::peer_behind(sender, header);
+  CHECK(std::string(unknown.text.data()) == "10.0.0.1");
+  CHECK(unknown.ip == *config::parse_ip("0.0.0.0"));  // in nobody's trust list
+  header.has_addresses = true;
+  header.source = {*config::parse_ip("2001:db8::7"), 99};
+  header.destination = {*config::parse_ip("192.0.2.1"), 443};
+  const net::Peer named = net::peer_behind(sender, header);
+  CHECK(std::string(named.text.data()) == "2001:db8::7");
+  CHECK(named.ip == header.source.ip);
+  CHECK(named.port == 99);
+  CHECK(named.local == header.destination);
 }
 
 TEST_CASE("listener: paused from inside on_accept") {

@@ -146,14 +146,9 @@ std::string post(std::string_view target, std::string_view body, std::string_vie
 
 TestClient::TestClient(World& world, const net::LinkRules& rules)
     : link(world.loop.executor(), rules), world_(world), scope_(world.loop.executor()) {
-  net::Peer peer;
-  peer.ip[10] = peer.ip[11] = 0xff;
-  peer.ip[12] = 127;
-  peer.ip[15] = 1;
-  std::snprintf(peer.text.data(), peer.text.size(), "127.0.0.1");
   may_read_.set();
   scope_.spawn(run(*this, link.take(0)));
-  world_.proxy->serve(link.take(1), peer);
+  world_.proxy->serve(link.take(1), world_.client_peer, world_.entrance);
 }
 
 TestClient::~TestClient() {
@@ -453,6 +448,15 @@ void World::pass(Duration d) {
   }
   loop.advance(end - now());
   settle();
+}
+
+net::Peer peer_at(const char* ip, std::uint16_t port) {
+  net::Peer peer;
+  peer.ip = *config::parse_ip(ip);
+  peer.port = port;
+  peer.local = {*config::parse_ip("127.0.0.1"), 3000};
+  net::write_ip(peer.ip, peer.text);
+  return peer;
 }
 
 std::unique_ptr<TestClient> World::connect() {

@@ -128,6 +128,9 @@ coro::Task<void> serve_requests(Worker& w, WorkerConnection& c);  // the script 
 
 // --- the world -----------------------------------------------------------------------------------------------------------
 
+// A client's address, connected to 127.0.0.1:3000.
+net::Peer peer_at(const char* ip, std::uint16_t port = 40'000);
+
 struct WorldOptions {
   int workers = 1;
   WorkerKind kind = WorkerKind::orbit;
@@ -165,6 +168,8 @@ class World {
   [[nodiscard]] std::string logged(const std::string& key) const;
 
   WorldOptions options;
+  net::Peer client_peer = peer_at("127.0.0.1");  // of clients from now on
+  proxy::Entrance entrance;
   coro::ManualLoop loop;
   net::MemoryNetwork network{loop.executor()};
   dispatch::Dispatcher dispatcher{7};

@@ -192,6 +192,8 @@ class Perigee:
         prefix="",
         under=(),
         tls=None,
+        listeners=(),
+        passed=(),
     ):
         self.folder = folder
         self.config = folder / f"perigee-{number}.yaml"
@@ -201,6 +203,7 @@ class Perigee:
         self.more = more
         self.prefix = prefix
         self.tls = tls
+        self.listeners = list(listeners)  # more places to listen at, as YAML
         for attempt in range(3):
             self.port = listen or free_port()
             self.admin_port = admin or free_port()
@@ -208,13 +211,22 @@ class Perigee:
             self.write_config()
             words = arguments(self) if arguments else ["--config", str(self.config)]
             with open(self.log_path, "wb") as log, open(self.access_path, "wb") as access:
+                command, names = [*under, PERIGEE, *words], {}
+                if passed:
+                    # As systemd does it: descriptors from 3 on, and the process's own id.
+                    command = ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
+                    names = {
+                        "LISTEN_FDS": str(len(passed)),
+                        "LISTEN_FDNAMES": ":".join(name for name, _ in passed),
+                    }
                 self.process = subprocess.Popen(
-                    [*under, PERIGEE, *words],
+                    command,
                     stdin=subprocess.DEVNULL,
                     stdout=access,
                     stderr=log,
-                    env={**os.environ, **(environment or {})},
-                    preexec_fn=(lambda: low_limit(limit_descriptors)) if limit_descriptors else None,
+                    env={**os.environ, **names, **(environment or {})},
+                    close_fds=not passed,
+                    preexec_fn=lambda: prepare(limit_descriptors, passed),
                 )
             self.stopped = False
             if wait is None or self.wait_up(wait) or listen or "in use" not in self.log():
@@ -233,11 +245,11 @@ class Perigee:
         if more is not None:
             self.more = more
         lines = "".join(f"  - {worker_line(worker)}\n" for worker in self.workers)
-        listen = f"127.0.0.1:{self.port}"
+        places = ", ".join([f"127.0.0.1:{self.port}", *self.listeners])
         if self.tls:
-            listen = f"[{listen}, {{address: '127.0.0.1:{self.tls_port}', tls: {self.tls}}}]"
+            places += f", {{address: '127.0.0.1:{self.tls_port}', tls: {self.tls}}}"
         whole = (
-            f"listen: {listen}\nadmin: {self.prefix}127.0.0.1:{self.admin_port}\nworkers:\n{lines}"
+            f"listen: [{places}]\nadmin: {self.prefix}127.0.0.1:{self.admin_port}\nworkers:\n{lines}"
             f"shutdown_timeout: 3s\n{self.more}"
         )
         if "shutdown_timeout" in self.more:
@@ -371,10 +383,16 @@ class Perigee:
         return f"a sanitizer spoke: {report[0]}" if report else None
 
 
-def low_limit(descriptors):
+def prepare(descriptors, passed):
+    """In the child, before the program: its bound of descriptors, and sockets that it is given."""
+    import fcntl
     import resource
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    if descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    copies = [fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 100) for _, sock in passed]
+    for place, copy in enumerate(copies):
+        os.dup2(copy, 3 + place)
 
 
 def worker_line(worker):

@@ -183,7 +183,9 @@ class Worker:
     what it
     returns: None = the next request may come, "end" = read and remember until the other side closes."""
 
-    def __init__(self, script=None, name=None, read_bodies=True, probes=True, port=0, orbit=True, tls=None):
+    def __init__(
+        self, script=None, name=None, read_bodies=True, probes=True, port=0, orbit=True, tls=None, listener=None
+    ):
         self.script = script or (lambda connection, request: connection.send(whole()) and None)
         self.name = name
         self.read_bodies = read_bodies
@@ -196,7 +198,7 @@ class Worker:
         self.connections = []
         self.lock = threading.Lock()
         self.closing = False
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        self.listener = listener or socket.create_server(("127.0.0.1", port), backlog=512)
         self.port = self.listener.getsockname()[1]
         self.probed = 0
         threading.Thread(target=self.accept, daemon=True).start()
@@ -207,7 +209,8 @@ class Worker:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):

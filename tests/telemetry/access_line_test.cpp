@@ -1,6 +1,7 @@
 // Lines of the access log: what is said, what is never said, hostile texts, and the buffer.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -74,6 +75,21 @@ TEST_CASE("a whole line, word for word") {
       R"("bytes_in":812,"bytes_out":45210,"read_ms":0.213,"queue_ms":12.000,"connect_ms":0.004,)"
       R"("head_ms":6.789,"first_event_ms":412.000,"total_ms":8123.456,"stream":"completed"})"
       "\n");
+}
+
+TEST_CASE("who asked, and in which trace; left out where nothing is known") {
+  AccessRecord r = chat();
+  const std::array<std::uint8_t, 16> none{};
+  r.trace_id = &none;
+  CHECK_FALSE(parsed(r).contains("client"));
+  CHECK_FALSE(parsed(r).contains("trace_id"));
+  const std::array<std::uint8_t, 16> trace{0x0a, 0xf7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0x80, 0xff};
+  r.trace_id = &trace;
+  r.client = "2001:db8::7";
+  CHECK(parsed(r)["client"] == "2001:db8::7");
+  CHECK(parsed(r)["trace_id"] == "0af7000102030405060708090a0b80ff");
+  r.client = "\"\n" + std::string(100, 'x');  // never happens, and could do nothing
+  CHECK(parsed(r)["client"].get<std::string>().size() < 64);
 }
 
 TEST_CASE("numbers of every length") {

@@ -33,6 +33,7 @@ struct RouteVerdict {
   bool upload : 1 = false;         // multipart: the larger bound of bodies
   bool rewrite_host : 1 = false;   // /mcp refuses a Host that is not loopback: send the backend's own
   bool openai_errors : 1 = false;  // our own errors take OpenAI's shape, else FastAPI's
+  bool operators_only : 1 = false; // an operator's: pause, shutdown, keys …; ORBIT would let any client key
   bool known : 1 = false;          // a route of ORBIT's; false = the worker will answer 404
 };
 

@@ -30,7 +30,8 @@ struct Address {
 // Nothing if the text is no address.
 std::optional<Address> parse_address(std::string_view text);
 
-// A set of peers: `10.0.0.0/8`, `::1`, `fd00::/8`. IPv4 is kept as IPv4-mapped IPv6, so one test serves both.
+// A set of peers: `10.0.0.0/8`, `::1`, `fd00::/8`. IPv4 is kept as IPv4-mapped IPv6, so one test serves both. `unix`
+// stands for whoever comes over a Unix socket: such a peer has the address `::`, which no other can have.
 struct Cidr {
   std::array<std::uint8_t, 16> network{};  // network byte order, host bits zero
   std::uint8_t prefix = 128;               // 0 … 128, counted on the mapped form

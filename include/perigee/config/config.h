@@ -88,9 +88,23 @@ struct ClientTls {
   bool operator==(const ClientTls&) const = default;
 };
 
+// Whose connections begin with a PROXY header (versions 1 and 2): a balancer's own addresses.
+struct ProxyProtocol {
+  std::vector<Cidr> from;  // empty = nobody's: nothing is ever looked for
+  [[nodiscard]] bool expected_from(const std::array<std::uint8_t, 16>& peer) const;
+  bool operator==(const ProxyProtocol&) const = default;
+};
+
+// One place where clients come in. What else is agreed on there is a member here.
 struct Listener {
   Address address{Address::Kind::tcp, "0.0.0.0", 3000, {}};
+  std::string systemd;                // name of a socket that systemd passes; then `address` means nothing
+  std::optional<std::uint32_t> mode;  // permissions of a Unix socket's file; nothing = what the umask leaves
+  ProxyProtocol proxy_protocol;
   std::optional<ServerTls> tls;
+
+  // As it is written: `0.0.0.0:3000`, `unix:/run/perigee.sock`, `systemd:NAME`.
+  [[nodiscard]] std::string text() const { return systemd.empty() ? address.text() : "systemd:" + systemd; }
   bool operator==(const Listener&) const = default;
 };
 
@@ -103,6 +117,11 @@ struct Admin {
 
 // --- Workers and pools -----------------------------------------------------------------------------------
 
+// Whether connections to a worker begin with a PROXY header that names the client. Such a connection carries one
+// request: it is one client's, and is used for nobody else.
+enum class ProxyProtocolOut : std::uint8_t { off, v1, v2 };
+inline constexpr std::array<std::string_view, 3> kProxyProtocolOutNames = {"off", "v1", "v2"};
+
 struct Worker {
   std::string name;                                      // unique, no `/`; `host:port` unless written
   Address address;                                       // from the URL
@@ -113,6 +132,7 @@ struct Worker {
   WorkerKind kind = WorkerKind::unknown;                 // unknown = found by the first probe
   std::optional<std::uint32_t> max_concurrent_requests;  // this worker's own, before the general one
   std::optional<std::uint32_t> provider_connections;     // this worker's own, before the general one
+  ProxyProtocolOut proxy_protocol = ProxyProtocolOut::off;
   bool operator==(const Worker&) const = default;
   // Where and how it is reached: a worker with another origin is another worker.
   [[nodiscard]] std::string origin() const { return (https ? "https://" : "") + address.text(); }
@@ -362,6 +382,18 @@ struct ClassOverrides {
   bool operator==(const ClassOverrides&) const = default;
 };
 
+// Who may call those of ORBIT's /admin routes that are an operator's: pause, shutdown, restart, keys, configuration.
+// ORBIT lets any client key.
+enum class AdminRoutes : std::uint8_t { pass, trusted };
+inline constexpr std::array<std::string_view, 2> kAdminRoutesNames = {"pass", "trusted"};
+
+// W3C trace context: a valid one always passes; this is about requests that have none.
+struct Tracing {
+  bool start = false;   // begin a trace, so that workers and the access log share an id
+  bool sampled = true;  // and mark it as recorded: a worker's tracer may follow the mark instead of its own share
+  bool operator==(const Tracing&) const = default;
+};
+
 // Fields on errors that Perigee itself answers, so that a browser may read them. Defaults are ORBIT's.
 struct Cors {
   bool enabled = true;
@@ -432,6 +464,8 @@ struct Config {
   EncodedSlash encoded_slash = EncodedSlash::refuse;
   std::vector<Route> routes;
   std::vector<Cidr> trusted;
+  AdminRoutes admin_routes = AdminRoutes::pass;
+  Tracing tracing;
   Cors cors;
   AccessLog access_log;
   Process process;
@@ -456,7 +490,8 @@ struct Config {
   [[nodiscard]] std::uint32_t slot_ceiling(const Worker& w, WorkerKind kind) const;
   // For an https worker.
   [[nodiscard]] const ClientTls& tls_of(const Worker& w) const { return w.tls ? *w.tls : upstream.tls; }
-  // Whether requests of `peer` may steer us (X-Priority, X-Request-Deadline). See Cidr::contains.
+  // Whether `peer` may say who its clients are and what matters (X-Forwarded-*, X-Priority, X-Request-Deadline). See
+  // Cidr::contains.
   [[nodiscard]] bool is_trusted(const std::array<std::uint8_t, 16>& peer) const;
 
   bool operator==(const Config&) const = default;

@@ -62,6 +62,7 @@ struct ProbeTarget {
   std::string host;                        // for the Host field
   WorkerKind kind = WorkerKind::unknown;   // as written; unknown: the first answer decides
   net::TlsClientPtr tls = nullptr;         // null: plain
+  net::ProxyVersion proxy_protocol = net::ProxyVersion::none;  // how connections begin: with a header for nobody
 };
 
 class Prober {

@@ -18,6 +18,7 @@ enum class Reason : std::uint8_t {
   bad_request,
   request_timeout,
   too_large,
+  forbidden,
   rate_limited,
   upstream_failed,
   queue_full,
@@ -28,12 +29,12 @@ enum class Reason : std::uint8_t {
   draining,
   upstream_timeout,
 };
-inline constexpr std::size_t kReasonCount = 12;
+inline constexpr std::size_t kReasonCount = 13;
 
 std::string_view to_string(Reason reason);
-std::uint16_t default_status(Reason reason);  // 400 408 413 429 502 503 503 503 503 503 503 504
+std::uint16_t default_status(Reason reason);  // 400 408 413 403 429 502 503 503 503 503 503 503 504
 std::string_view default_message(Reason reason);
-// The reason for a status that a parser refused with (400, 405, 413, 414, 417, 431, 505, 502).
+// The reason for a status that a parser refused with (400, 403, 405, 413, 414, 417, 431, 505, 502).
 Reason reason_for_status(std::uint16_t status);
 // "Bad Request" …; empty for a status we never send.
 std::string_view status_text(std::uint16_t status);

@@ -15,7 +15,11 @@ namespace perigee::http {
 struct ForwardContext {
   std::string_view peer;             // address of the client's connection, no port, no brackets
   std::string_view scheme = "http";  // of the client's connection
-  bool trusted = false;              // the peer is on the trust list: its X-Forwarded-* are believed
+  bool trusted = false;              // the peer is on the trust list: its X-Forwarded-*, Forwarded are believed
+  std::string_view client;           // the client's address as HopWalk found it; empty = the peer is the client
+  bool drop_traceparent = false;     // see trace_context.h
+  bool drop_tracestate = false;
+  std::string_view traceparent;      // of a trace that begins here; empty = none
   std::string_view request_id;       // ours, used unless the client sent a valid one of its own
   std::string_view host;             // replaces Host where not empty (for /mcp, and HTTP/1.0 without Host)
   Framing framing = Framing::none;   // of the body that we send: none, length or chunked

@@ -12,6 +12,7 @@
 #include "perigee/base/result.h"
 #include "perigee/config/address.h"
 #include "perigee/coro/task.h"
+#include "perigee/net/proxy_protocol.h"
 
 namespace perigee::net {
 
@@ -32,8 +33,17 @@ struct Peer {
   std::array<std::uint8_t, 16> ip{};  // IPv4 mapped; all zero for a Unix socket
   std::array<char, 46> text{};        // without port, NUL-terminated; "unix" for a Unix socket
   bool secure = false;                // it speaks TLS with us
+  std::uint16_t port = 0;
+  ProxyEnd local;  // what it connected to; all zero for a Unix socket
 };
 [[nodiscard]] Peer peer_of(int fd);
+// The peer that a PROXY header on a connection of `sender` speaks for. Where it names no client the sender's
+// address stays in logs and in X-Forwarded-For, but nobody trusts it: its `ip` becomes 0.0.0.0.
+[[nodiscard]] Peer peer_behind(const Peer& sender, const ProxyHeader& header);
+// It is somebody's address: not a Unix socket's, nor of a client that nobody named (see peer_behind).
+[[nodiscard]] bool is_known(const std::array<std::uint8_t, 16>& ip);
+// An address as text, IPv4 where it is mapped; no port, no brackets.
+void write_ip(const std::array<std::uint8_t, 16>& ip, std::array<char, 46>& out);
 
 // An address literal or Unix path without asking anybody; `invalid` for a name.
 [[nodiscard]] Result<Endpoint> to_endpoint(const config::Address& address);

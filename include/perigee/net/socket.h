@@ -17,6 +17,9 @@ class Loop;
 // Takes over a connected, non-blocking descriptor, closed in any case. TCP_NODELAY is set.
 [[nodiscard]] Result<StreamPtr> adopt(Loop& loop, int fd, bool is_unix);
 
+// The address that a socket is bound to; length 0 where it has none that we know.
+[[nodiscard]] Endpoint local_endpoint(int fd);
+
 // Where the proxy gets its connections to workers from; sockets in the product, memory pairs in tests.
 class Connector {
  public:
@@ -43,7 +46,12 @@ class Listener {
   // `fd` is non-blocking and belongs to the receiver.
   using OnAccept = std::function<void(int fd, bool is_unix)>;
 
-  static Result<std::unique_ptr<Listener>> open(Loop& loop, const Endpoint& at, OnAccept on_accept);
+  // `mode`: permissions of a Unix socket's file, 0 = what the umask leaves. The file is removed with the listener,
+  // unless somebody else has put another in its place meanwhile; a file that nobody listens on any more is replaced.
+  static Result<std::unique_ptr<Listener>> open(Loop& loop, const Endpoint& at, OnAccept on_accept, unsigned mode = 0);
+  // Takes over a socket that somebody else has bound and listens on (systemd): closed with the listener, its file
+  // stays. `invalid` (and the descriptor is left alone) where it is not such a socket of a kind we serve.
+  static Result<std::unique_ptr<Listener>> adopt(Loop& loop, int fd, OnAccept on_accept);
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
   ~Listener();
@@ -56,6 +64,7 @@ class Listener {
  private:
   struct Impl;
   explicit Listener(std::unique_ptr<Impl> impl);
+  static std::unique_ptr<Listener> on(Loop& loop, int fd, const Endpoint& at, OnAccept on_accept);
   std::unique_ptr<Impl> impl_;
 };
 

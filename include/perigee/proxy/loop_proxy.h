@@ -54,6 +54,12 @@ struct LoopParts {
   std::uint64_t seed;  // of request ids and jitter; different for each loop and start
 };
 
+// What was agreed with a peer before its connection began, by the listener it came through.
+struct Entrance {
+  bool proxy_header = false;   // a PROXY header comes first, and must
+  net::TlsServerPtr tls = {};  // then TLS; null = plain
+};
+
 class LoopProxy {
  public:
   LoopProxy(const LoopParts& parts, PlanPtr plan);
@@ -63,7 +69,7 @@ class LoopProxy {
   LoopProxy& operator=(const LoopProxy&) = delete;
 
   // Takes a client's connection and serves it to its end.
-  void serve(net::StreamPtr stream, const net::Peer& peer);
+  void serve(net::StreamPtr stream, const net::Peer& peer, Entrance entrance = {});
   // For requests whose head comes from now on.
   void adopt(PlanPtr plan);
 

@@ -5,11 +5,12 @@
 // much as the rest of the request. What may be said is fixed by AccessRecord: header values, queries and
 // bodies have no place in it, so keys and prompts cannot leak.
 //
-// A line: {"time","id","worker_id","method","path","class","priority","backend","reason","attempts",
+// A line: {"time","id","worker_id","trace_id","client","method","path","class","priority","backend","reason","attempts",
 // "status","bytes_in","bytes_out","read_ms","queue_ms","connect_ms","head_ms","first_event_ms","total_ms",
 // "stream","client_gone","detached"}. What does not apply is left out.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -30,6 +31,8 @@ struct AccessRecord {
   std::int64_t wall_ms = 0;  // when the request began, since 1970
   std::string_view request_id;
   std::string_view worker_request_id;  // what the worker sent in x-request-id; empty: nothing
+  const std::array<std::uint8_t, 16>* trace_id = nullptr;  // W3C; null or all zero: none
+  std::string_view client;  // its address, or `unix`; as a trusted peer tells it
   std::string_view method;
   std::string_view path;  // a query or fragment, if any, is cut off
   RequestClass request_class = RequestClass::other;

@@ -44,8 +44,9 @@ enum class Count : std::uint8_t {
   client_bytes_sent,
   upstream_bytes_received,
   upstream_bytes_sent,
+  proxy_headers_refused,  // connections closed for a PROXY header that was missing or broken
 };
-inline constexpr std::size_t kCountCount = 18;
+inline constexpr std::size_t kCountCount = 19;
 
 // Times that are kept as histograms, per class.
 enum class Latency : std::uint8_t {

@@ -18,6 +18,7 @@ enum class Reason : std::uint8_t {
   bad_request,       // malformed, ambiguous, or a method, expectation or version that we refuse
   request_timeout,   // head or body came too slowly
   too_large,         // body, target or header fields over their bound
+  forbidden,         // an operator's route, and the peer is not trusted
   rate_limited,
   queue_full,
   queue_timeout,
@@ -31,9 +32,9 @@ enum class Reason : std::uint8_t {
   cut,               // ended by us: the bound of a shutdown ran out
   internal_error,
 };
-inline constexpr std::size_t kReasonCount = 16;
+inline constexpr std::size_t kReasonCount = 17;
 inline constexpr std::array<std::string_view, kReasonCount> kReasonNames = {
-    "served",     "bad_request",  "request_timeout", "too_large",       "rate_limited",     "queue_full",
+    "served",     "bad_request",  "request_timeout", "too_large",       "forbidden",        "rate_limited",     "queue_full",
     "queue_timeout", "throttled", "no_backend",      "circuit_open",    "draining",         "upstream_failed",
     "upstream_timeout", "client_gone", "cut",        "internal_error"};
 
