@@ -151,7 +151,8 @@ Delivered deliver_answer(std::string_view asked, bool closes, std::string_view b
         parser.reset();
         continue;
       }
-      plan = http::plan_response(head, request, asked != "1.0");
+      // A client that wanted an upgrade and did not get it may have sent what is no HTTP: its connection ends.
+      plan = http::plan_response(head, request, asked != "1.0" && asked != "websocket");
       context.plan = plan;
       context.upgrade = tunnel = head.status == 101;
       context.date = "now";
