@@ -1,4 +1,4 @@
-"""HTTP whose treatment is configured or depends on the route; test_conformance.py has the letter of the protocol."""
+"""HTTP whose treatment is configured or depends on the route; test_conformance.py has the letter."""
 
 import re
 
