@@ -60,6 +60,7 @@ bool take(std::string_view target, http::EncodedSlash slash) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view target = fuzz::text_of(data, size);
+  if (target.find('\0') != std::string_view::npos) return 0;  // the reader of heads hands none over
   const bool mild = take(target, http::EncodedSlash::separator);
   const bool strict = take(target, http::EncodedSlash::refuse);
   take(target, http::EncodedSlash::pass);
