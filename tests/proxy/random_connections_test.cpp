@@ -23,7 +23,7 @@ constexpr bool kSanitized = false;
 #else
 constexpr bool kSanitized = false;
 #endif
-constexpr std::uint64_t kSeeds = kSanitized ? 15 : 60;
+constexpr std::uint64_t kSeeds = kSanitized ? 60 : 600;
 constexpr int kSteps = 220;
 constexpr std::size_t kClients = 10;
 
