@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Builds and runs the tests; `tools/test` calls this once everything needed is installed.
 
-Default: every unit test under clang 19 with the address and undefined-behaviour sanitizers; coro, net and
-dispatch under the thread sanitizer; on the g++ release build the scenarios, the simulated worker's traces
-and the quick start. --all: the unit tests and the scenarios on g++ debug, g++ release, clang
-address/undefined and clang thread, then clang-tidy and every header alone.
+Default: every unit test and the kept fuzz inputs under clang 19 with the address and undefined-behaviour
+sanitizers, and a few seconds of fuzzing a target; coro, net and dispatch under the thread sanitizer; on the g++
+release build the scenarios, the simulated worker's traces and the quick start. --all: the unit tests and the
+scenarios on g++ debug, g++ release, clang address/undefined and clang thread, two minutes of fuzzing a target,
+then clang-tidy and every header alone.
 
 Every runner's own counts are added up; a build, or a runner that ends without counts, is one more check.
 What is missing has failed. The last line is "N passed, N failed" and the exit status agrees with it.
@@ -243,6 +244,10 @@ def scenarios(name):
     )
 
 
+def fuzzing(seconds):
+    return runner([sys.executable, "tools/fuzz", "--seconds", str(seconds)], 1500 + 20 * seconds)
+
+
 def one_check(command, limit):
     status, output = run(command, limit)
     if status != 0:
@@ -259,6 +264,7 @@ def clang_tidy():
 def usual(tally):
     tally.step("build: clang, address and undefined sanitizers", lambda: build("asan"))
     tally.step("unit tests: address and undefined sanitizers", lambda: unit_tests("asan"))
+    tally.step("fuzzing: five seconds a target", lambda: fuzzing(5))
     threaded = [f"tests/{room}/{room}_test" for room in THREADED_ROOMS]
     tally.step("build: clang, thread sanitizer", lambda: build("tsan", threaded))
     tally.step("unit tests: thread sanitizer", lambda: unit_tests("tsan", THREADED_ROOMS))
@@ -275,6 +281,7 @@ def matrix(tally):
         tally.step(f"build: {name}", lambda: build(name, ["all"] if name == "gcc-release" else []))
         tally.step(f"unit tests: {name}", lambda: unit_tests(name, limit=1800))
         tally.step(f"scenarios: {name}", lambda: scenarios(name))
+    tally.step("fuzzing: two minutes a target", lambda: fuzzing(120))
     tally.step(
         "simulated worker against its traces", lambda: runner([sys.executable, "tests/orbit_sim/run.py"], 300)
     )

@@ -16,11 +16,11 @@
 namespace perigee::http {
 
 struct HeadScan {
-  enum class Status : std::uint8_t { more, found, bare_lf };
+  enum class Status : std::uint8_t { more, found, bad_line_end };
   Status status = Status::more;
-  std::size_t end = 0;  // found: just behind the empty line; bare_lf: where
+  std::size_t end = 0;  // found: just behind the empty line; bad_line_end: its LF
 };
-// Looks for CRLF CRLF within the first `bytes_max` bytes, from `scanned` on, which it moves along.
+// Looks for CRLF CRLF, and for line ends that are not just CRLF, within the first `bytes_max` bytes, from `scanned` on, which it moves along.
 HeadScan scan_head(std::string_view bytes, std::size_t bytes_max, std::uint32_t& scanned);
 
 // What llhttp saw in a head.

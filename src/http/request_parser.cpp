@@ -180,11 +180,11 @@ bool good_line(std::string_view text, const ReadHead& read, const HeadLimits& li
 
 // The end of the head is not there: is it to be waited for?
 HeadResult judge_unfinished(std::string_view bytes, const HeadLimits& limits, const HeadScan& scan) {
-  const bool bare_lf = scan.status == HeadScan::Status::bare_lf;
-  const std::string_view seen = bytes.substr(0, bare_lf ? scan.end : limits.head_bytes_max);
+  const bool bad_line_end = scan.status == HeadScan::Status::bad_line_end;
+  const std::string_view seen = bytes.substr(0, bad_line_end ? scan.end : limits.head_bytes_max);
   const std::size_t line = std::min(seen.find('\n', 2), seen.size());
   if (line > limits.target_bytes_max + kLineOverhead) return refuse(414, "target too long");
-  if (bare_lf) return refuse(400, "bare LF in the head");
+  if (bad_line_end) return refuse(400, "bare CR or LF in the head");
   if (bytes.size() >= limits.head_bytes_max) return refuse(431, "head over its bound");
   return {};
 }

@@ -67,7 +67,7 @@ HeadResult ResponseParser::parse_head(std::span<const char> received, const Head
   }
   if (end == 0 || end > limits.head_bytes_max || !good_line(bytes, read)) {
     const HeadScan scan = scan_head(bytes, limits.head_bytes_max, scanned_);
-    if (scan.status == HeadScan::Status::bare_lf) return malformed("bare LF in the head");
+    if (scan.status == HeadScan::Status::bad_line_end) return malformed("bare CR or LF in the head");
     if (scan.status == HeadScan::Status::more) {
       if (bytes.size() >= limits.head_bytes_max) return malformed("head over its bound");
       return {};

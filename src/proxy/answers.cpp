@@ -61,8 +61,10 @@ bool client_left(const Error& error) {
 void send(Exchange& x, const Answer& answer) {
   x.reason = logged(answer.reason);
   x.status = answer.status != 0 ? answer.status : http::default_status(answer.reason);
-  // A connection whose request was not read whole, or not understood, ends here.
-  x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining && answer.reason != http::Reason::bad_request;
+  // A connection whose request was not read whole, or not understood, ends here; so does one that asked for an
+  // upgrade: what it sent behind that may be no HTTP.
+  x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining && answer.reason != http::Reason::bad_request &&
+                 x.upgrade_protocol.empty();
   x.client.linger = !x.keep_alive;
   http::ErrorContext context;
   context.reason = answer.reason;

@@ -1,42 +1,13 @@
-// Every request case, whole, byte by byte, split at every place, and pipelined behind another request.
+// What the cases of conformance_test.cpp do not show of the request parser: its bounds, its cost, its views.
 #include <doctest/doctest.h>
 
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "cases_request.h"
-#include "perigee/base/random.h"
 #include "perigee/http/parser.h"
 
 namespace perigee::http {
 namespace {
-
-struct Outcome {
-  int status = 0;  // 200 accepted, 0 incomplete
-  std::string summary;
-  std::size_t used = 0;
-  bool operator==(const Outcome&) const = default;
-};
-
-std::string summarise(const RequestHead& head) {
-  std::string text(head.method_text);
-  text.append(" ").append(head.target).append("|").append(head.authority).append("|");
-  text.append(head.version_minor == 1 ? "1|" : "0|").append(head.keep_alive ? "keep|" : "close|");
-  switch (head.framing) {
-    case Framing::none: text.append("none"); break;
-    case Framing::length: text.append("length ").append(std::to_string(head.content_length)); break;
-    case Framing::chunked: text.append("chunked"); break;
-    case Framing::until_close: text.append("until close"); break;
-  }
-  text.append("|");
-  const std::size_t before = text.size();
-  if (head.expect_continue) text.append("c");
-  if (head.upgrade == UpgradeKind::websocket) text.append("w");
-  if (head.upgrade == UpgradeKind::other) text.append("u");
-  if (text.size() == before) text.append("-");
-  return text.append("|");
-}
 
 // A copy in memory of exactly its size, so that the sanitizer sees every byte read too far.
 std::unique_ptr<char[]> exact(std::string_view bytes) {
@@ -45,141 +16,7 @@ std::unique_ptr<char[]> exact(std::string_view bytes) {
   return copy;
 }
 
-// Feeds `bytes` as reads that end at `ends` would bring them.
-Outcome run(std::string_view bytes, const std::vector<std::size_t>& ends, std::size_t places = 4) {
-  static HeaderTable table;
-  RequestParser parser;
-  Outcome outcome;
-  bool in_body = false;
-  std::size_t at = 0;  // first byte not yet used
-  for (const std::size_t end : ends) {
-    if (!in_body) {
-      const auto copy = exact(bytes.substr(0, end));
-      RequestHead head;
-      const HeadResult result = parser.parse_head({copy.get(), end}, HeadLimits{}, head, table);
-      if (result.refused()) return {result.http_status, "", 0};
-      if (!result.complete()) continue;
-      outcome.summary = summarise(head);
-      CHECK(head.head_bytes == result.consumed);
-      at = result.consumed;
-      in_body = true;
-    }
-    std::vector<std::string_view> pieces(places);
-    while (true) {
-      const auto copy = exact(bytes.substr(at, end - at));
-      const BodyStep step = parser.feed_body({copy.get(), end - at}, pieces);
-      std::size_t sum = 0;
-      for (std::size_t i = 0; i < step.pieces; ++i) {
-        outcome.summary.append(pieces[i]);
-        sum += pieces[i].size();
-      }
-      CHECK(sum == step.bytes);
-      at += step.consumed;
-      if (step.refused()) return {step.http_status, "", 0};
-      if (step.done()) {
-        outcome.status = 200;
-        outcome.used = at;
-        return outcome;
-      }
-      if (at == end) break;
-    }
-  }
-  return {};
-}
-
-std::vector<std::size_t> every_byte(std::size_t size) {
-  std::vector<std::size_t> ends(size);
-  for (std::size_t i = 0; i < size; ++i)
-    ends[i] = i + 1;
-  return ends;
-}
-
 }  // namespace
-
-TEST_CASE("request cases, whole") {
-  for (const RequestCase& test : kRequestCases) {
-    CAPTURE(test.rule);
-    const Outcome outcome = run(test.bytes, {test.bytes.size()});
-    CHECK(outcome.status == test.status);
-    if (test.status == 200) {
-      CHECK(outcome.summary == test.expect);
-      CHECK(outcome.used == test.bytes.size());
-    }
-  }
-  CHECK(std::size(kRequestCases) >= 150);
-}
-
-TEST_CASE("request cases, byte by byte and split in two at every place") {
-  for (const RequestCase& test : kRequestCases) {
-    CAPTURE(test.rule);
-    const Outcome whole = run(test.bytes, {test.bytes.size()});
-    CHECK(run(test.bytes, every_byte(test.bytes.size()), 1) == whole);
-    for (std::size_t i = 1; i < test.bytes.size(); ++i) {
-      CAPTURE(i);
-      CHECK(run(test.bytes, {i, test.bytes.size()}) == whole);
-    }
-  }
-}
-
-TEST_CASE("request cases, pipelined: what follows stays with the caller, what came before does no harm") {
-  static constexpr std::string_view kNext = "GET /next HTTP/1.1\r\nHost: n\r\n\r\n";
-  for (const RequestCase& test : kRequestCases) {
-    CAPTURE(test.rule);
-    if (test.status == 200) {
-      std::string bytes(test.bytes);
-      bytes.append(kNext);
-      const Outcome outcome = run(bytes, {bytes.size()});
-      CHECK(outcome.used == test.bytes.size());
-      CHECK(outcome.summary == test.expect);
-    }
-    // The same parser, behind a chunked request with trailers.
-    static constexpr std::string_view kBefore =
-        "POST /before HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n";
-    std::string bytes(kBefore);
-    bytes.append(test.bytes);
-    HeaderTable table;
-    RequestParser parser;
-    RequestHead head;
-    std::string_view pieces[4];
-    const HeadResult before = parser.parse_head(bytes, HeadLimits{}, head, table);
-    REQUIRE(before.complete());
-    const BodyStep body = parser.feed_body(std::span(bytes).subspan(before.consumed), pieces);
-    REQUIRE(body.done());
-    REQUIRE(before.consumed + body.consumed == kBefore.size());
-    const HeadResult result =
-        parser.parse_head(std::span(bytes).subspan(kBefore.size()), HeadLimits{}, head, table);
-    if (test.status == 200) {
-      CHECK(result.complete());
-      CHECK(test.expect.starts_with(summarise(head)));
-    } else if (result.refused()) {
-      CHECK(result.http_status == test.status);
-    }
-  }
-}
-
-TEST_CASE("damaged requests: one verdict, however they are cut") {
-  Rng rng(11);
-  static constexpr std::string_view kBytes = "\r\n\t :;,0a\0\x7f\xff/#%"sv;
-  int accepted = 0;
-  for (int round = 0; round < 20; ++round) {
-    for (const RequestCase& test : kRequestCases) {
-      if (test.status != 200) continue;
-      std::string bytes(test.bytes);
-      const auto at = static_cast<std::size_t>(rng.below(static_cast<std::uint32_t>(bytes.size())));
-      const char c = kBytes[rng.below(static_cast<std::uint32_t>(kBytes.size()))];
-      switch (rng.below(3)) {
-        case 0: bytes[at] = c; break;
-        case 1: bytes.insert(at, 1, c); break;
-        default: bytes.erase(at, 1); break;
-      }
-      CAPTURE(bytes);
-      const Outcome whole = run(bytes, {bytes.size()});
-      REQUIRE(run(bytes, every_byte(bytes.size()), 1) == whole);
-      accepted += whole.status == 200 ? 1 : 0;
-    }
-  }
-  CHECK(accepted > 100);
-}
 
 TEST_CASE("limits: head, target, number of fields") {
   HeaderTable table;

@@ -177,9 +177,11 @@ TEST_CASE("tunnel: a worker that is full of tunnels refuses") {
   a->send(kUpgrade);
   w.settle();
   auto b = w.connect();
-  b->send(kUpgrade);
-  w.settle();
-  CHECK(b->answer().status() == 503);
+  b->send(kUpgrade + get("/smuggled"));
+  w.pass(1s);
+  CHECK(b->answer().status() == 503);  // and what came behind it is not read as a request
+  CHECK(b->answer().field("connection") == "close");
+  CHECK(b->end() == ErrorKind::eof);
   CHECK(w.tickets() == 0);
 }
 

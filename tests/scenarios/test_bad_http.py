@@ -1,8 +1,6 @@
-"""Malformed and ambiguous HTTP, as data: what is refused reaches no worker, what passes reaches it in one
-form only."""
+"""HTTP whose treatment is configured or depends on the route; test_conformance.py has the letter."""
 
 import re
-import time
 
 from harness import cases, expect, get, scenario, until
 
@@ -18,67 +16,6 @@ def bytes_of(case, line):
         return expand(case["raw"]).encode("latin-1")
     fields = "".join(f"{f}\r\n" for f in ["Host: a", *case.get("fields", [])])
     return expand(f"{case.get('line', line)}\r\n{fields}\r\n{case.get('body', '')}").encode("latin-1")
-
-
-class Sentinel:
-    """A good request through perigee, to see that nothing else has arrived before it."""
-
-    def __init__(self, perigee, worker):
-        self.perigee, self.worker = perigee, worker
-        self.count = 0
-
-    def check(self):
-        self.count += 1
-        expect("a good request", self.perigee.ask(get(f"/docs?sentinel={self.count}")).status, 200)
-        seen = [r.target for r in self.worker.requests]
-        expect("what reached the worker", seen, [f"/docs?sentinel={i + 1}" for i in range(self.count)])
-        traffic = b"".join(self.worker.traffic())
-        expect("heads that reached the worker", traffic.count(b"\r\n\r\n"), self.count)
-
-
-def send_in(wire, data, how):
-    try:
-        if how == "at once":
-            wire.send(data)
-        elif how == "in halves":
-            wire.send(data[: len(data) // 2])
-            time.sleep(0.003)
-            wire.send(data[len(data) // 2 :])
-        else:
-            for i in range(len(data)):
-                wire.send(data[i : i + 1])
-    except OSError:
-        pass  # refused before all of it was sent
-
-
-@scenario(limit=90, weight=12)
-def malformed_and_ambiguous_requests(rig):
-    """cases/malformed.json: refused with the status, closed, and not one byte of it at the worker."""
-    worker = rig.worker(name="w")
-    perigee = rig.perigee(
-        [worker], "slots: {steering: fixed, start: 50, recovered: 50}\npace: {start: 0, recovered: 0}\n"
-    )
-    sentinel = Sentinel(perigee, worker)
-
-    def one(case, how):
-        data = bytes_of(case, "POST /v1/chat HTTP/1.1")
-        with perigee.wire(timeout=5.0) as wire:
-            send_in(wire, data, how)
-            answer = wire.next_answer()
-            expect("status", answer.status, case.get("status", 400))
-            expect(
-                "reason", answer.reason, "too_large" if answer.status in (413, 414, 431) else "bad_request"
-            )
-            expect("says that it closes", answer.fields.get("connection"), "close")
-            expect("JSON", answer.json(), lambda j: "detail" in j or "error" in j)
-            expect("closed", wire.ended(4.0), lambda e: e in ("fin", "rst"))
-        sentinel.check()
-
-    for case in cases("malformed.json"):
-        for how in ("at once", "in halves", "byte by byte"):
-            if how == "byte by byte" and len(bytes_of(case, "POST /v1/chat HTTP/1.1")) > 400:
-                continue
-            rig.row(f"{case['rule']}, {how}", one, case, how)
 
 
 @scenario(limit=60, weight=4)
