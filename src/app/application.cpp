@@ -102,6 +102,7 @@ class Application {
   // --- start ------------------------------------------------------------------------------------------------
 
   Task<bool> start() {
+    loops_ = io_threads(*config_, std::max(1U, std::thread::hardware_concurrency()));
     const std::size_t descriptors = raise_descriptor_limit();
     auto tls = load_tls(*config_, tls_parts());
     if (!tls) {
@@ -111,11 +112,10 @@ class Application {
     auto plan = co_await make_plan(config_, tls->workers);
     if (!plan) co_return false;
     if (!open_access_log()) co_return false;
-    const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
     const Shared shared{clock_, dispatcher_, stopped_, sink_.get()};
     shared_ = std::make_unique<Shared>(shared);
     const std::uint64_t seed = static_cast<std::uint64_t>(clock_.wall_ms()) * 0x9E3779B97F4A7C15ULL ^ static_cast<std::uint64_t>(getpid());
-    for (unsigned i = 0; i < io_threads(*config_, cores); ++i) {
+    for (unsigned i = 0; i < loops_; ++i) {
       threads_.push_back(std::make_unique<IoThread>(*shared_, *plan, seed + i));
     }
     view_ = std::make_unique<FleetView>(clock_, dispatcher_, threads_, sink_.get());
@@ -141,6 +141,7 @@ class Application {
     auto plan = std::make_shared<proxy::Plan>();
     plan->config = config;
     plan->tls = std::move(tls);
+    plan->loops = loops_;
     for (const config::Worker& worker : config->workers) {
       auto endpoint = co_await net::resolve(loop_, worker.address);
       if (!endpoint) {
@@ -415,6 +416,7 @@ class Application {
   std::unique_ptr<Shared> shared_;
   std::vector<std::unique_ptr<IoThread>> threads_;
   std::unique_ptr<Acceptor> acceptor_;
+  unsigned loops_ = 1;
   std::vector<std::string> listening_;  // the addresses of the acceptor's listeners
   std::unique_ptr<FleetView> view_;
   std::unique_ptr<admin::AdminServer> admin_;

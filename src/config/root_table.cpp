@@ -67,6 +67,7 @@ void add_behaviour(Table<Draft>& t) {
 void add_traffic(Table<Draft>& t) {
   t.add("heads", in(&Config::heads), heads(), "Bounds of message heads");
   t.add("bodies", in(&Config::bodies), bodies(), "Bounds of bodies");
+  t.add("memory", in(&Config::memory), memory(), "Bounds of memory");
   t.add("encoded_slash", in(&Config::encoded_slash), one_of<EncodedSlash>(kEncodedSlashNames),
         "`%2F` in a path in front of workers that are not ORBIT");
   t.add("routes", in(&Config::routes), list_of(route(), 256),

@@ -54,6 +54,7 @@ Codec<Probe> probe();
 // traffic_table.cpp
 Codec<Heads> heads();
 Codec<Bodies> bodies();
+Codec<Memory> memory();
 Codec<Cors> cors();
 Codec<Tracing> tracing();
 Codec<AccessLog> access_log();

@@ -31,6 +31,13 @@ Codec<Bodies> bodies() {
   return section(std::move(t));
 }
 
+Codec<Memory> memory() {
+  Table<Memory> t;
+  t.add("buffers", &Memory::buffers, bytes(kMiB, 1024 * kGiB),
+        "Most memory for buffers of all connections; those who hold the most and stand still are ended");
+  return section(std::move(t));
+}
+
 Codec<Cors> cors() {
   Table<Cors> t;
   t.add("enabled", &Cors::enabled, yes_or_no(), "Whether our own errors carry CORS fields");

@@ -35,6 +35,7 @@ Answer answer_for(const Exchange& x, const Error& error) {
   if (error.kind == ErrorKind::unavailable) return {reason_of(x.refusal.reason), 0, {}, x.refusal.retry_after_s};
   if (error.kind == ErrorKind::cancelled) return {http::Reason::draining, 0, {}, 1};
   if (error.side == Side::client) {
+    if (error.kind == ErrorKind::exhausted) return {http::Reason::throttled, 0, "Perigee is out of memory for buffers.", 1};
     if (error.kind == ErrorKind::timeout) return {http::Reason::request_timeout, 0, {}, 0};
     const auto status = static_cast<std::uint16_t>(error.code == 0 ? 400 : error.code);
     // Which routes are an operator's is told in full by the reason's own words.
@@ -112,6 +113,9 @@ void cut(Exchange& x, const Error& error) {
   x.client.linger = !x.cut_by_reset && error.side != Side::client;
   if (error.kind == ErrorKind::cancelled) {
     x.reason = Reason::cut;
+  } else if (error.side == Side::client && error.kind == ErrorKind::exhausted) {
+    x.reason = Reason::throttled;
+    x.client.stream->reset_on_close();  // what the system still keeps for it goes, too
   } else if (error.side == Side::client) {
     x.reason = error.kind == ErrorKind::timeout ? Reason::request_timeout : Reason::bad_request;
   } else {

@@ -24,11 +24,13 @@
 #include "perigee/net/stream.h"
 #include "perigee/proxy/loop_proxy.h"
 #include "perigee/telemetry/reason.h"
+#include "memory_watch.h"
 #include "upstream_pool.h"
 
 namespace perigee::proxy {
 
 struct ConnectionTag;
+struct Exchange;
 class HeartBeat;
 
 // Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
@@ -55,6 +57,8 @@ struct Client : ListNode<ConnectionTag> {
   http::RequestParser parser;
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   Texts texts;
+  Exchange* exchange = nullptr;  // the request in hand
+  Held held;
   // Cancels whatever the current exchange waits for: the client left, a clock ran out, the process stops.
   coro::ChildCancelSource source;
   coro::Deadline deadline;

@@ -15,7 +15,7 @@ constexpr Duration kDrainIdle = std::chrono::seconds(5);
 }  // namespace
 
 LoopProxy::Inner::Inner(const LoopParts& p, PlanPtr initial)
-    : parts(p), plan(std::move(initial)), rng(p.seed), scope(p.executor), pool(p.executor) {
+    : parts(p), plan(std::move(initial)), rng(p.seed), scope(p.executor), pool(p.executor), memory(*this) {
   std::uint64_t prefix = rng.next();
   for (char& c : id_prefix_) {
     c = "0123456789abcdefghijklmnopqrstuv"[prefix & 31U];
@@ -76,6 +76,7 @@ Client::Client(LoopProxy::Inner& p, net::StreamPtr s, const net::Peer& from)
     : proxy(p), stream(std::move(s)), peer(from), source(&p.scope.source()), deadline(p.executor(), source) {
   proxy.clients.push_back(*this);
   ++proxy.connections;
+  proxy.memory.begin();
   draining = proxy.draining;
   proxy.metrics().add(telemetry::Count::connections_accepted);
 }
@@ -103,11 +104,13 @@ Exchange::Exchange(Client& c)
       worker_request_id(c.texts.worker_request_id),
       path(c.texts.path) {
   c.texts.clear();
+  c.exchange = this;
   client_out_before = c.stream->bytes_out();
   ++proxy.exchanges;
 }
 
 Exchange::~Exchange() {
+  client.exchange = nullptr;
   --proxy.exchanges;
   client.stream->watch_end(nullptr, Side::client);
   client.deadline.clear();
@@ -123,6 +126,7 @@ LoopProxy::~LoopProxy() = default;
 void LoopProxy::adopt(PlanPtr plan) {
   const config::Upstream& upstream = plan->config->upstream;
   inner_->pool.set_bounds({upstream.idle, upstream.idle_per_worker, upstream.idle_total});
+  inner_->memory.set_limit(plan->config->memory.buffers / std::max(plan->loops, 1U));
   inner_->plan = std::move(plan);
   // Addresses are looked up anew: a name may resolve to another one.
   for (KnownBackend& known : inner_->backends) known.endpoint = {};

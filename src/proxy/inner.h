@@ -34,6 +34,7 @@ struct LoopProxy::Inner {
   Rng rng;
   coro::Scope scope;  // every coroutine of the data plane
   UpstreamPool pool;
+  MemoryWatch memory;
   std::array<KnownBackend, dispatch::kMaxBackends> backends;
   IntrusiveList<ConnectionTag> clients;
   std::size_t connections = 0;

@@ -77,7 +77,7 @@ Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Pee
     client.source.reset();
     more = co_await coro::under(client.source, serve_request(client));
     if (proxy.scope.source().cancelled()) break;
-    if (more && client.stream->backlog() > net::kBacklogHigh) more = co_await let_client_read(client);
+    if (more && client.stream->backlog() > net::kBacklogHigh) more = co_await coro::under(client.source, let_client_read(client));
   }
   client.deadline.clear();
   if (client.linger) co_await linger(client);

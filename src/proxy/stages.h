@@ -97,6 +97,7 @@ inline constexpr Error kHeadTooSlow{ErrorKind::timeout, Side::client, Sent::noth
 inline constexpr Error kBodyTooSlow{ErrorKind::timeout, Side::client, Sent::nothing, 0, "request body"};
 inline constexpr Error kIdleTooLong{ErrorKind::timeout, Side::client, Sent::nothing, 0, "idle"};
 inline constexpr Error kClientStalled{ErrorKind::timeout, Side::client, Sent::maybe, 0, "client takes nothing"};
+inline constexpr Error kOutOfMemory{ErrorKind::exhausted, Side::client, Sent::maybe, 0, "memory for buffers"};
 inline constexpr Error kConnectTimeout{ErrorKind::timeout, Side::upstream, Sent::nothing, 0, "connect"};
 inline constexpr Error kAnswerTimeout{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "head of the answer"};
 inline constexpr Error kFirstEventTimeout{ErrorKind::timeout, Side::upstream, Sent::maybe, 0, "first event"};

@@ -174,6 +174,8 @@ void add_traffic(Page& page, const MetricTotals& totals) {
           Count::connections_refused);
   counter("perigee_proxy_headers_refused_total", "Connections closed for a missing or broken PROXY header.",
           Count::proxy_headers_refused);
+  counter("perigee_memory_shed_total", "Connections ended because buffers took more than memory.buffers.",
+          Count::shed_for_memory);
   page.gauge("perigee_connections_open", "Client connections open now.")
       .add({}, number(totals.connections_open()));
   counter("perigee_streams_begun_total", "Streamed answers begun.", Count::streams_begun);

@@ -339,6 +339,12 @@ struct Bodies {
   bool operator==(const Bodies&) const = default;
 };
 
+// What the process may keep in buffers for its connections, all loops together.
+struct Memory {
+  std::uint64_t buffers = 512 * kMiB;
+  bool operator==(const Memory&) const = default;
+};
+
 enum class EncodedSlash : std::uint8_t { refuse, pass };
 inline constexpr std::array<std::string_view, 2> kEncodedSlashNames = {"refuse", "pass"};
 
@@ -461,6 +467,7 @@ struct Config {
   Probe probe;
   Heads heads;
   Bodies bodies;
+  Memory memory;
   EncodedSlash encoded_slash = EncodedSlash::refuse;
   std::vector<Route> routes;
   std::vector<Cidr> trusted;

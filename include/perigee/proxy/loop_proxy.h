@@ -38,6 +38,7 @@ struct Plan {
   std::vector<net::TlsClientPtr> tls;
   // The dispatcher's ids of config->pools, in their order.
   std::vector<dispatch::PoolId> pools;
+  unsigned loops = 1;  // that share what is bounded for the process
 };
 using PlanPtr = std::shared_ptr<const Plan>;
 

@@ -45,8 +45,9 @@ enum class Count : std::uint8_t {
   upstream_bytes_received,
   upstream_bytes_sent,
   proxy_headers_refused,  // connections closed for a PROXY header that was missing or broken
+  shed_for_memory,        // connections ended because buffers took more than memory.buffers
 };
-inline constexpr std::size_t kCountCount = 19;
+inline constexpr std::size_t kCountCount = 20;
 
 // Times that are kept as histograms, per class.
 enum class Latency : std::uint8_t {

@@ -1,0 +1,45 @@
+// The bound on what all connections of a loop keep in buffers: answers that slow clients do not take, bodies
+// that wait, halves of heads. Each is bounded by itself (about 200 KiB); thousands of them together are bounded
+// here.
+//
+// Four times a second, as long as there is a connection, everybody is asked what they hold: counting every byte
+// as it comes would cost each request. Over the bound those who hold the most and make no headway are ended, one
+// after the other, until it is kept; a request that can still be answered gets 503.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+#include "perigee/base/time.h"
+#include "perigee/coro/timer_wheel.h"
+#include "perigee/proxy/loop_proxy.h"
+
+namespace perigee::proxy {
+
+struct Client;
+
+// What a connection held when it was looked at last.
+struct Held {
+  std::uint32_t bytes = 0;
+};
+
+class MemoryWatch : private coro::Timer {
+ public:
+  explicit MemoryWatch(LoopProxy::Inner& proxy);
+  // For all connections of this loop together.
+  void set_limit(std::uint64_t bytes) { limit_ = bytes; }
+  // A connection came.
+  void begin();
+  // As of the last look.
+  [[nodiscard]] std::uint64_t held() const { return held_; }
+
+ private:
+  void look();
+  void shed(std::uint64_t total);
+
+  LoopProxy::Inner& proxy_;
+  std::uint64_t limit_ = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t held_ = 0;
+};
+
+}  // namespace perigee::proxy
