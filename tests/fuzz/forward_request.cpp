@@ -46,7 +46,7 @@ bool listed(const std::vector<Field>& fields, std::string_view list_name, const 
 // Whether a field of the request may be missing from what goes on.
 bool may_be_missing(const std::vector<Field>& fields, const std::string& name, bool trusted) {
   if (among(kHopByHop, name) || listed(fields, "connection", name)) return true;
-  if (trusted && (name == "forwarded" || name == "x-forwarded-port")) return false;
+  if (trusted && name == "x-forwarded-port") return false;
   if (among(kWrittenByUs, name)) return true;
   return name.find_first_of("_.") != std::string::npos;  // an alias, perhaps
 }
@@ -110,7 +110,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool here = at < seen.fields.size() && seen.fields[at].first == name && seen.fields[at].second == value;
     // What Perigee writes itself could look like it, but stands at the end.
     const bool ours = lower == "host" || among(kHopByHop, lower) ||
-                      (among(kWrittenByUs, lower) && !(context.trusted && (lower == "forwarded" || lower == "x-forwarded-port")));
+                      (among(kWrittenByUs, lower) && !(context.trusted && lower == "x-forwarded-port"));
     if (here && !ours) {
       ++at;
       continue;
