@@ -7,6 +7,7 @@ namespace perigee::net {
 
 void Stream::received(Bytes bytes) {
   bytes_in_ += bytes.size();
+  received_by_thread += bytes.size();
   if (reader_ != nullptr) {
     Read* reader = reader_;
     reader_ = nullptr;

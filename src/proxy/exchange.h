@@ -37,7 +37,7 @@ class HeartBeat;
 struct Texts {
   std::string request_id;  // as forwarded
   std::string worker_request_id;
-  std::string path;
+  std::string path;  // where there is a log to be written
   void clear() {
     request_id.clear();
     worker_request_id.clear();

@@ -17,8 +17,9 @@ constexpr Duration kDrainIdle = std::chrono::seconds(5);
 LoopProxy::Inner::Inner(const LoopParts& p, PlanPtr initial)
     : parts(p), plan(std::move(initial)), rng(p.seed), scope(p.executor), pool(p.executor), memory(*this) {
   std::uint64_t prefix = rng.next();
-  for (char& c : id_prefix_) {
-    c = "0123456789abcdefghijklmnopqrstuv"[prefix & 31U];
+  id_.fill('0');
+  for (std::size_t i = 0; i < kIdPrefix; ++i) {
+    id_[i] = "0123456789abcdefghijklmnopqrstuv"[prefix & 31U];
     prefix >>= 5U;
   }
   path_buffer.resize(256);
@@ -41,14 +42,12 @@ void LoopProxy::Inner::keep(ByteBuffer buffer) {
 }
 
 void LoopProxy::Inner::make_request_id(std::string& id) {
-  std::array<char, 24> made;
-  std::copy(id_prefix_.begin(), id_prefix_.end(), made.begin());
-  std::uint64_t n = ++id_counter_;
-  for (std::size_t i = made.size(); i-- > id_prefix_.size();) {
-    made[i] = "0123456789abcdef"[n & 15U];
-    n >>= 4U;
+  // The counter is kept as text: counting on is a digit or two.
+  for (auto digit = id_.rbegin(); digit != id_.rend() - kIdPrefix; ++digit) {
+    *digit = *digit == '9' ? 'a' : *digit == 'f' ? '0' : static_cast<char>(*digit + 1);
+    if (*digit != '0') break;
   }
-  id.assign(made.data(), made.size());
+  id.assign(id_.data(), id_.size());
 }
 
 const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& identity, const Plan& from) {

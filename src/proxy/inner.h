@@ -68,8 +68,8 @@ struct LoopProxy::Inner {
 
  private:
   std::vector<ByteBuffer> spare_;
-  std::array<char, 12> id_prefix_{};
-  std::uint64_t id_counter_ = 0;
+  static constexpr std::ptrdiff_t kIdPrefix = 12;
+  std::array<char, 24> id_{};  // the last one made
 };
 
 }  // namespace perigee::proxy

@@ -19,7 +19,7 @@ std::size_t held_by(const Client& client) {
   if (client.partial_head) bytes += client.partial_head->capacity();
   const Exchange* const x = client.exchange;
   if (x == nullptr) return bytes;
-  bytes += x->out.capacity();
+  bytes += x->out.size();
   if (x->upstream && x->upstream->stream) bytes += held_by(*x->upstream->stream);
   return bytes;
 }
@@ -33,21 +33,30 @@ struct Holder {
 }  // namespace
 
 MemoryWatch::MemoryWatch(LoopProxy::Inner& proxy)
-    : Timer([](coro::Timer& t) { static_cast<MemoryWatch&>(t).look(); }), proxy_(proxy) {}
+    : Timer([](coro::Timer& t) { static_cast<MemoryWatch&>(t).check(); }), proxy_(proxy) {}
 
 void MemoryWatch::begin() {
   if (!armed()) proxy_.executor().arm(*this, proxy_.now() + kInterval);
 }
 
+void MemoryWatch::check() {
+  const std::uint64_t came = net::received_by_thread - received_;
+  if (held_ + 2 * came > limit_) look();
+  if (proxy_.connections > 0) begin();
+}
+
 void MemoryWatch::look() {
   std::uint64_t total = 0;
   for (auto* c = proxy_.clients.front<Client>(); c != nullptr; c = proxy_.clients.next_of<Client>(*c)) total += held_by(*c);
-  held_ = total;
-  if (total > limit_) shed(total);
+  // Who makes headway shows only beside a look shortly before.
+  const bool shortly = proxy_.now() - looked_at_ < 4 * kInterval;
+  if (total > limit_ && shortly) shed(total);
   for (auto* c = proxy_.clients.front<Client>(); c != nullptr; c = proxy_.clients.next_of<Client>(*c)) {
     c->held.bytes = static_cast<std::uint32_t>(held_by(*c));
   }
-  if (proxy_.connections > 0) begin();
+  held_ = total;
+  received_ = net::received_by_thread;
+  looked_at_ = proxy_.now();
 }
 
 void MemoryWatch::shed(std::uint64_t total) {

@@ -2,9 +2,10 @@
 // that wait, halves of heads. Each is bounded by itself (about 200 KiB); thousands of them together are bounded
 // here.
 //
-// Four times a second, as long as there is a connection, everybody is asked what they hold: counting every byte
-// as it comes would cost each request. Over the bound those who hold the most and make no headway are ended, one
-// after the other, until it is kept; a request that can still be answered gets 503.
+// Buffers grow by no more than what is received. So a look at everybody, which would cost thousands of token
+// streams dearly, is only taken when what was held at the last look and twice what came since (heads grow on their
+// way) could be too much; then four times a second. Over the bound those who hold the most and make no headway
+// are ended, one after the other, until it is kept; a request that can still be answered gets 503.
 #pragma once
 
 #include <cstdint>
@@ -30,16 +31,17 @@ class MemoryWatch : private coro::Timer {
   void set_limit(std::uint64_t bytes) { limit_ = bytes; }
   // A connection came.
   void begin();
-  // As of the last look.
-  [[nodiscard]] std::uint64_t held() const { return held_; }
 
  private:
+  void check();
   void look();
   void shed(std::uint64_t total);
 
   LoopProxy::Inner& proxy_;
   std::uint64_t limit_ = std::numeric_limits<std::uint64_t>::max();
-  std::uint64_t held_ = 0;
+  std::uint64_t held_ = 0;      // at the last look …
+  std::uint64_t received_ = 0;  // … when so much had been received
+  TimePoint looked_at_{};
 };
 
 }  // namespace perigee::proxy

@@ -147,7 +147,7 @@ Result<void> route(Exchange& x) {
     x.pool = x.plan->pools[x.pool_index];
     x.orbit = dispatcher.pool_kind(x.pool) != WorkerKind::http;
   }
-  x.path.assign(x.head.target.substr(0, x.head.target.find('?')));
+  if (x.proxy.parts.access_log != nullptr) x.path.assign(x.head.target.substr(0, x.head.target.find('?')));
   x.error_shape = http::error_shape(normal.path);
   x.dialect = dialect_of(normal.path, x.orbit);
 

@@ -22,9 +22,10 @@ def refused(port):
 def what_runs_and_waits_is_finished(rig):
     sim = rig.sim(name="w")
     perigee = rig.perigee([sim], slots(2) + "shutdown_timeout: 20s\n")
-    streams = [Stream(perigee.port, "[[n=30 gap=50]]", f"s{i}") for i in range(4)]
-    for stream in streams[:2]:
+    streams = [Stream(perigee.port, "[[n=30 gap=50]]", f"s{i}") for i in range(2)]
+    for stream in streams:
         expect("token", stream.first_token.wait(5))
+    streams += [Stream(perigee.port, "[[n=30 gap=50]]", f"s{i}") for i in range(2, 4)]
     until("two wait", lambda: perigee.page("status")["waiting"] == 2)
     kept = Wire(perigee.port)
     expect("a kept connection", kept.ask(get("/health")).status, 200)

@@ -30,6 +30,9 @@ inline constexpr std::size_t kBacklogHigh = 64UL * 1024;
 
 class LayeredStream;
 
+// Received by all streams of this thread so far: what they keep cannot have grown by more.
+inline constinit thread_local std::uint64_t received_by_thread = 0;
+
 class Stream {
  public:
   Stream(const Stream&) = delete;
