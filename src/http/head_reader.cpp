@@ -159,6 +159,8 @@ ReadHead read_head(std::string_view bytes, bool request, std::size_t headers_max
   sink.head.complete = sink.head.complete && error == HPE_PAUSED && sink.head.end != nullptr &&
                        sink.head.end - bytes.data() >= 4 &&
                        std::memcmp(sink.head.end - 4, "\r\n\r\n", 4) == 0;
+  // Its own errors come first in its list; what our callbacks refuse is none of them.
+  if (const int code = error; code > 0 && code < HPE_CB_MESSAGE_BEGIN) sink.head.wrong = parser.reason;
   if (sink.head.complete) table.filled(static_cast<std::size_t>(sink.next - places));
   return sink.head;
 }

@@ -33,6 +33,7 @@ struct ReadHead {
   const char* end = nullptr;  // just behind the empty line, where llhttp stopped; with `complete`
   bool complete = false;      // the head ended; false: not HTTP, or not all of it
   bool too_many = false;      // more fields than allowed
+  const char* wrong = nullptr;  // where llhttp says what is: a literal
 };
 // `bytes` may go on behind the head. Every line of a complete head ended in CRLF but perhaps the first.
 ReadHead read_head(std::string_view bytes, bool request, std::size_t headers_max, HeaderTable& table);

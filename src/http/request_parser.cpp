@@ -199,7 +199,7 @@ HeadResult judge_whole(std::string_view text, const HeadLimits& limits, const Re
   if (read.target.size() > limits.target_bytes_max) return refuse(414, "target too long");
   if (read.too_many) return refuse(431, "too many header fields");
   if (!read.complete || read.end != text.data() + text.size() || !good_line(text, read, limits)) {
-    return refuse(400, "malformed head");
+    return refuse(400, read.wrong != nullptr ? read.wrong : "malformed head");
   }
   return {};
 }

@@ -108,6 +108,21 @@ TEST_CASE("limits: bodies, extensions, trailers") {
   CHECK(feed(kChunked, "0\r\n" + trailers + "A: b\r\n\r\n", 10) == 400);
 }
 
+TEST_CASE("a refusal says what is wrong with the head") {
+  const auto why = [](std::string_view fields) {
+    const std::string text = "POST / HTTP/1.1\r\nHost: a\r\n" + std::string(fields) + "\r\n\r\n";
+    HeaderTable table;
+    RequestHead head;
+    RequestParser parser;
+    const HeadResult result = parser.parse_head(text, HeadLimits{}, head, table);
+    CHECK(result.http_status == 400);
+    return std::string(result.reason);
+  };
+  CHECK(why("Content-Length: 1\r\nTransfer-Encoding: chunked").find("Content-Length") != std::string::npos);
+  CHECK(why("Bad Name: x").find("header token") != std::string::npos);
+  CHECK(why("Content-Length: 1\r\nContent-Length: 1").find("Content-Length") != std::string::npos);
+}
+
 TEST_CASE("a head in many reads is looked at once") {
   // 60,000 reads of one byte; quadratic scanning would take 1.8 billion steps.
   const std::string bytes = "GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(60000, 'x') + "\r\n\r\n";
