@@ -58,7 +58,7 @@ struct Client : ListNode<ConnectionTag> {
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   Texts texts;
   Exchange* exchange = nullptr;  // the request in hand
-  Held held;
+  std::uint32_t held_before = 0;  // bytes in buffers when it was looked at last (memory_watch.h)
   // Cancels whatever the current exchange waits for: the client left, a clock ran out, the process stops.
   coro::ChildCancelSource source;
   coro::Deadline deadline;

@@ -52,7 +52,7 @@ void MemoryWatch::look() {
   const bool shortly = proxy_.now() - looked_at_ < 4 * kInterval;
   if (total > limit_ && shortly) shed(total);
   for (auto* c = proxy_.clients.front<Client>(); c != nullptr; c = proxy_.clients.next_of<Client>(*c)) {
-    c->held.bytes = static_cast<std::uint32_t>(held_by(*c));
+    c->held_before = static_cast<std::uint32_t>(held_by(*c));
   }
   held_ = total;
   received_ = net::received_by_thread;
@@ -64,7 +64,7 @@ void MemoryWatch::shed(std::uint64_t total) {
   holders.reserve(proxy_.connections);
   for (auto* c = proxy_.clients.front<Client>(); c != nullptr; c = proxy_.clients.next_of<Client>(*c)) {
     const auto bytes = static_cast<std::uint32_t>(held_by(*c));
-    if (bytes > 0 && !c->source.cancelled()) holders.push_back({c, bytes, bytes >= c->held.bytes});
+    if (bytes > 0 && !c->source.cancelled()) holders.push_back({c, bytes, bytes >= c->held_before});
   }
   std::ranges::sort(holders, [](const Holder& a, const Holder& b) {
     return a.stands != b.stands ? a.stands : a.bytes > b.bytes;

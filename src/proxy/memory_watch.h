@@ -17,13 +17,6 @@
 
 namespace perigee::proxy {
 
-struct Client;
-
-// What a connection held when it was looked at last.
-struct Held {
-  std::uint32_t bytes = 0;
-};
-
 class MemoryWatch : private coro::Timer {
  public:
   explicit MemoryWatch(LoopProxy::Inner& proxy);
