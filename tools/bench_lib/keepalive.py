@@ -15,10 +15,10 @@ from .report import table
 CONNECTIONS = 64
 
 
-def wrk(tool, port, seconds):
+def wrk(tool, port, seconds, connections=CONNECTIONS):
     """(requests completed, requests a second); anything but a clean run is an error."""
     done = subprocess.run(
-        [tool, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"],
+        [tool, "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"],
         capture_output=True,
         text=True,
         timeout=seconds + 30,

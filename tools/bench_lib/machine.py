@@ -32,11 +32,23 @@ def cpu_seconds(pid):
     return ticks / TICK
 
 
-def resident_bytes(pid):
+def thread_cpu_seconds(pid):
+    """{thread id: seconds} of one process, to the nanosecond where the kernel keeps schedstat."""
+    found = {}
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found[int(task.name)] = int((task / "schedstat").read_text().split()[0]) / 1e9
+        except OSError:
+            continue
+    return found
+
+
+def resident_bytes(pid, field="VmRSS"):
+    """`field`: VmRSS, or RssAnon (what no file backs)."""
     kib = 0
     for one in tree(pid):
         for line in pathlib.Path(f"/proc/{one}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 kib += int(line.split()[1])
     return kib * 1024
 

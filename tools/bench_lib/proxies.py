@@ -37,7 +37,17 @@ class Proxy:
 class Perigee(Proxy):
     name = "perigee"
 
-    def __init__(self, processes, program, label=None, kind="http", logs=False, settings="", one_loop=True):
+    def __init__(
+        self,
+        processes,
+        program,
+        label=None,
+        kind="http",
+        logs=False,
+        settings="",
+        one_loop=True,
+        admin_port=None,
+    ):
         super().__init__(processes, label)
         self.program, self.kind, self.logs, self.settings, self.one_loop = (
             program,
@@ -46,13 +56,14 @@ class Perigee(Proxy):
             settings,
             one_loop,
         )
+        self.admin = f"127.0.0.1:{admin_port}" if admin_port else "off"
 
     def configuration(self, origins):
         workers = ", ".join(
             f"{{url: http://{one}, kind: {self.kind}}}" if self.kind else f"http://{one}" for one in origins
         )
         return (
-            f"listen: 127.0.0.1:{self.port}\nworkers: [{workers}]\nadmin: off\n"
+            f"listen: 127.0.0.1:{self.port}\nworkers: [{workers}]\nadmin: {self.admin}\n"
             + ("" if self.logs else "access_log: off\n")
             + ("io_threads: 1\n" if self.one_loop else "")
             + self.settings
@@ -119,6 +130,7 @@ defaults
   timeout connect 5s
   timeout client 600s
   timeout server 600s
+  timeout tunnel 600s
   option forwardfor
   option http-keep-alive
   http-reuse always
@@ -192,12 +204,19 @@ def nginx_file(processes, name, rest, log="off", connections=2000):
     )
 
 
+def nginx_connections(n):
+    """Room for n clients and their upstreams: from fifteen sixteenths on, nginx closes what it holds for idle, which a
+    client that has not asked yet is, too."""
+    return 2 * n * 16 // 15 + 400
+
+
 class Nginx(Proxy):
     name = "nginx"
 
-    def __init__(self, processes, program, label=None, logs=False, connections=2000, streams=False):
+    def __init__(self, processes, program, label=None, logs=False, connections=2000, streams=False, rest=""):
         super().__init__(processes, label)
         self.program, self.logs, self.connections, self.streams = program, logs, connections, streams
+        self.rest = rest or '      proxy_set_header Connection "";\n'
 
     def configuration(self, origins):
         servers = "".join(f"    server {one};\n" for one in origins)
@@ -217,8 +236,7 @@ class Nginx(Proxy):
       proxy_http_version 1.1;
       proxy_buffering {"off" if self.streams else "on"};
       proxy_read_timeout 600s;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
+{self.rest}      proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     }}
   }}""",

@@ -14,6 +14,16 @@ PACKAGES = {
     "strace": "strace",
     "valgrind": "valgrind",
 }
+LOAD_PROGRAMS = (
+    "sse_origin",
+    "sse_client",
+    "chat_load",
+    "latency_client",
+    "ws_origin",
+    "ws_client",
+    "body_origin",
+    "body_client",
+)
 PLACES = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # a plain user's PATH may lack haproxy and nginx
 
 
@@ -58,7 +68,7 @@ def programs(perigee, load):
         raise Failed(f"tools/build {' '.join(targets)} failed")
     perigee = pathlib.Path(perigee or ROOT / "build/perigee").resolve()
     load = pathlib.Path(load or ROOT / "build/tools/bench_load").resolve()
-    for path in (perigee, load / "sse_origin", load / "sse_client", load / "chat_load"):
+    for path in (perigee, *(load / name for name in LOAD_PROGRAMS)):
         if not os.access(path, os.X_OK):
             raise Failed(f"not a program: {path}")
     return perigee, load

@@ -7,7 +7,7 @@ import time
 
 from . import figures, machine
 from .processes import Failed, free_port
-from .proxies import HAProxy, Nginx, Perigee
+from .proxies import HAProxy, Nginx, Perigee, nginx_connections
 from .report import table
 
 SETTLE = 3  # seconds between the last stream's start and the first measured second
@@ -95,7 +95,7 @@ def run(options, tools, perigee, load, processes, report):
         "haproxy, no-delay": lambda: HAProxy(
             processes, tools["haproxy"], "haproxy-no-delay", no_delay=True, maxconn=bound
         ),
-        "nginx": lambda: Nginx(processes, tools["nginx"], connections=2 * bound + 200, streams=True),
+        "nginx": lambda: Nginx(processes, tools["nginx"], connections=nginx_connections(options.n), streams=True),
     }
     taken = {name: [] for name in makers}
     for _ in range(options.rounds):
@@ -157,7 +157,7 @@ def run(options, tools, perigee, load, processes, report):
     )
     most = max(run["bytes_per_stream"] / 1024 for run in ours)
     report.verdict(
-        "streams: resident memory at most 4 KiB a stream", f"{most:.2f} KiB (worst round)", most <= 4
+        "streams: resident memory at most 2.5 KiB a stream", f"{most:.2f} KiB (worst round)", most <= 2.5
     )
     for name, how in (
         ("haproxy, no-delay", "that sends tokens as they come (option http-no-delay)"),
@@ -166,8 +166,8 @@ def run(options, tools, perigee, load, processes, report):
         ratio = figures.spread(figures.pair_ratios(mine, [run["cpu_us_per_event"] for run in taken[name]]))
         late = figures.median([run["transit"]["p50_ms"] for run in taken[name]])
         report.verdict(
-            f"streams: CPU a token at most that of a HAProxy {how}",
+            f"streams: CPU a token at most 0.88 × that of a HAProxy {how}",
             f"{ratio[0]:.3f} × (rounds {ratio[1]:.3f}-{ratio[2]:.3f}; its tokens are {late:.1f} ms on their way, Perigee's "
             f"{figures.median([run['transit']['p50_ms'] for run in ours]):.1f} ms)",
-            ratio[0] <= 1,
+            ratio[0] <= 0.88,
         )

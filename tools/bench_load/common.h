@@ -155,6 +155,16 @@ class Poll {
     for (int i = 0; i < count; ++i)
       each(ready[i].data.u64, ready[i].events);
   }
+  // The same to the microsecond, where `until` is when something must be done.
+  template <class Each>
+  void wait_exactly(std::int64_t until, Each each) {
+    const std::int64_t left = std::clamp<std::int64_t>(until - now_ns(), 0, kSecond - 1);
+    const timespec time{0, left};
+    epoll_event ready[64];
+    const int count = epoll_pwait2(fd_, ready, 64, &time, nullptr);
+    for (int i = 0; i < count; ++i)
+      each(ready[i].data.u64, ready[i].events);
+  }
 
  private:
   void control(int how, int fd, std::uint32_t events, std::uint64_t what) const {
