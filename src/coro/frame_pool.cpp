@@ -25,7 +25,7 @@ thread_local Companion companion;
 void* allocate_slow(std::size_t bytes) {
   companion.alive = true;
   if (bytes > FramePool::kLargest) return ::operator new(bytes);
-  return ::operator new(FramePool::size_class(bytes) * FramePool::kStep);
+  return ::operator new(FramePool::bytes_of(FramePool::size_class(bytes)));
 }
 
 void release_slow(void* frame) noexcept { ::operator delete(frame); }

@@ -236,7 +236,7 @@ void write_request_head(ByteBuffer& out, const RequestHead& head, const HeaderTa
   out.commit_to(to.end());
 }
 
-ResponsePlan plan_response(const ResponseHead& response, const RequestHead& request, bool keep_alive) {
+ResponsePlan plan_response(const ResponseHead& response, const RequestFacts& request, bool keep_alive) {
   ResponsePlan plan;
   plan.close = !keep_alive;
   plan.framing = response.framing;

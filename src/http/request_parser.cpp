@@ -210,6 +210,7 @@ HeadResult RequestParser::parse_head(std::span<const char> received, const HeadL
                                      RequestHead& head, HeaderTable& table) {
   const std::string_view bytes(received.data(), received.size());
   if (bytes.empty()) return {};
+  head = RequestHead();
 
   // Nearly always the whole head is there at once, and good: then nothing has to be looked for.
   std::size_t skip = 0;
@@ -233,7 +234,6 @@ HeadResult RequestParser::parse_head(std::span<const char> received, const HeadL
     if (wrong.refused()) return wrong;
   }
 
-  head = RequestHead();
   head.method_text = method_name(read.method);
   head.target = read.target;
   head.method = method_of(read.method);

@@ -21,12 +21,13 @@ void write_line(Exchange& x, TimePoint now) {
   const Times& t = x.times;
   telemetry::AccessRecord record;
   record.wall_ms = x.proxy.parts.clock.wall_ms() - std::chrono::duration_cast<std::chrono::milliseconds>(now - t.begun).count();
-  record.request_id = x.request_id;
-  record.worker_request_id = x.worker_request_id;
+  record.request_id = x.text(Texts::kRequestId);
+  record.worker_request_id = x.text(Texts::kWorkerRequestId);
   record.trace_id = &x.trace_id;
-  record.client = x.client_address.empty() ? std::string_view(x.client.peer.text.data()) : x.client_address;
+  const std::string_view told = x.text(Texts::kClientAddress);
+  record.client = told.empty() ? std::string_view(x.client.peer.text.data()) : told;
   record.method = x.method;
-  record.path = x.path;
+  record.path = x.text(Texts::kPath);
   record.request_class = x.verdict.request_class;
   record.priority = x.verdict.priority;
   record.reason = x.reason;

@@ -65,17 +65,17 @@ void send(Exchange& x, const Answer& answer) {
   // A connection whose request was not read whole, or not understood, ends here; so does one that asked for an
   // upgrade: what it sent behind that may be no HTTP.
   x.keep_alive = x.keep_alive && x.body_complete && !x.client.draining && answer.reason != http::Reason::bad_request &&
-                 x.upgrade_protocol.empty();
+                 x.head.upgrade == http::UpgradeKind::none;
   x.client.linger = !x.keep_alive;
   http::ErrorContext context;
   context.reason = answer.reason;
   context.status = answer.status;
   context.message = answer.message;
   context.shape = x.error_shape;
-  context.request_id = x.request_id;
+  context.request_id = x.text(Texts::kRequestId);
   context.retry_after_s = answer.retry_after_s;
   context.date = x.proxy.date_text();
-  context.extra = x.cors;
+  context.extra = x.text(Texts::kCors);
   context.close = !x.keep_alive;
   context.keep_alive_1_0 = x.keep_alive && x.head.version_minor == 0;
   context.head = x.head.method == http::Method::head;
@@ -127,6 +127,8 @@ void cut(Exchange& x, const Error& error) {
 
 void answer_error(Exchange& x, const Error& error) {
   x.proxy.scratch.clear();
+  if (!x.taken) x.keep_alive = false;  // where the next request begins is not known
+  if (x.text(Texts::kRequestId).empty()) x.texts().set(Texts::kRequestId, x.proxy.make_request_id());
   if (client_left(error)) {
     x.client_gone = true;
     x.keep_alive = false;
@@ -143,12 +145,6 @@ void answer_error(Exchange& x, const Error& error) {
     return;
   }
   send(x, answer_for(x, error));
-}
-
-void answer_bad_head(Exchange& x, const Error& error) {
-  x.keep_alive = false;
-  if (x.request_id.empty()) x.proxy.make_request_id(x.request_id);
-  answer_error(x, error);
 }
 
 std::string cors_lines(const config::Cors& cors, std::string_view origin) {

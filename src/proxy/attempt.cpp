@@ -59,7 +59,7 @@ struct FinalHead {
 Result<bool> parse_some(Exchange& x, net::Bytes bytes, FinalHead& found) {
   Upstream& upstream = *x.upstream;
   const http::HeadLimits limits{x.plan->config->heads.bytes, x.plan->config->heads.target, x.plan->config->heads.fields};
-  const http::Expected expected{x.head.method, x.upgrade_protocol};
+  const http::Expected expected{x.head.method, x.text(Texts::kUpgradeProtocol)};
   for (;;) {
     const http::HeadResult parsed =
         upstream.parser.parse_head(bytes, limits, expected, found.head, x.proxy.response_table);
@@ -105,7 +105,7 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   x.outcome = outcome_of_status(head.status);
   x.status = x.worker_status = head.status;
   const std::string_view worker_id = x.proxy.response_table.value(http::HeaderName::x_request_id);
-  if (!worker_id.empty()) x.worker_request_id.assign(worker_id);
+  if (!worker_id.empty()) x.texts().set(Texts::kWorkerRequestId, worker_id);
   x.event_stream = head.event_stream;
   if (head.event_stream && !x.streamed) x.ticket.became_stream(now);
   // What a compressed stream says cannot be read in passing.
@@ -128,7 +128,7 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   http::ResponseContext context;
   context.plan = plan;
   context.client_minor = x.head.version_minor;
-  context.request_id = x.request_id;
+  context.request_id = x.text(Texts::kRequestId);
   context.date = x.proxy.date_text();
   http::write_response_head(x.proxy.scratch, head, x.proxy.response_table, context);
   return plan;
@@ -143,6 +143,7 @@ void let_go(Exchange& x) {
   if (!x.body_complete) return;  // still needed by the rest of the upload
   x.proxy.keep(std::move(x.out));
   x.plan.reset();
+  x.texts().drop(Texts::kCors);
 }
 
 Result<void> become_tunnel(Exchange& x) {
@@ -153,7 +154,8 @@ Result<void> become_tunnel(Exchange& x) {
 
 // The worker agreed to speak something else: the client is told, and the tunnel begins.
 Result<void> switch_protocols(Exchange& x, FinalHead& found) {
-  if (const char* wrong = http::check_switch(x.proxy.response_table, x.upgrade_protocol); wrong != nullptr) {
+  const char* const wrong = http::check_switch(x.proxy.response_table, x.text(Texts::kUpgradeProtocol));
+  if (wrong != nullptr) {
     x.outcome = Outcome::protocol_error;
     return fail(ErrorKind::protocol, wrong, Side::upstream, 502);
   }
@@ -258,7 +260,7 @@ static Result<void> ask(Exchange& x) {
   return {};
 }
 
-Task<Result<Answering>> attempt(Exchange& x) {
+Task<Result<void>> attempt(Exchange& x) {
   ++x.attempts;
   x.backend = x.ticket.backend().ref;
   x.times.granted = x.proxy.now();
@@ -292,7 +294,9 @@ Task<Result<Answering>> attempt(Exchange& x) {
       upstream.stream->unread(found.rest);
       found.rest = {};
     }
-    co_return Answering{found.plan, found.rest, found.head.keep_alive};
+    x.proxy.answering = {found.plan, found.rest};
+    x.reusable = found.head.keep_alive;
+    co_return Result<void>{};
   }
 }
 

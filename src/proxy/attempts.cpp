@@ -64,20 +64,20 @@ dispatch::Ask ask_of(const Exchange& x) {
   return ask;
 }
 
-Task<Result<Answering>> obtain_answer(Exchange& x) {
+Task<Result<void>> obtain_answer(Exchange& x) {
   dispatch::Ask ask = ask_of(x);
   for (;;) {
     auto ticket = co_await wait_for_ticket(x, ask);
     CO_TRY_VOID(ticket);
     x.ticket = std::move(*ticket);
-    auto answering = co_await attempt(x);
-    if (answering) co_return answering;
+    auto answered = co_await attempt(x);
+    if (answered) co_return answered;
 
-    const Error error = answering.error();
+    const Error error = answered.error();
     x.client.deadline.clear();
     if (x.upload) co_await end_upload(x);
     give_up(x, error);
-    if (!may_retry(x, error)) co_return answering;
+    if (!may_retry(x, error)) co_return answered;
     auto revived = revive(x.client);
     if (revived && error.sent != Sent::nothing) {
       const Duration pause = balancing::backoff(x.attempts - 1U, {}, x.proxy.rng);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "perigee/admission/route_table.h"
 #include "perigee/balancing/outcome.h"
@@ -18,6 +19,7 @@
 #include "perigee/coro/scope.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "perigee/http/error_body.h"
+#include "perigee/http/forward.h"
 #include "perigee/http/parser.h"
 #include "perigee/http/sse.h"
 #include "perigee/net/address.h"
@@ -33,19 +35,38 @@ struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
 
-// Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
-struct Texts {
-  std::string request_id;  // as forwarded
-  std::string worker_request_id;
-  std::string path;  // where there is a log to be written
+// Texts of the request in hand, in one piece of memory: most of them are empty, and a stream keeps them for
+// minutes. They belong to the connection, so that its next request finds their memory. A view lives until
+// the next set().
+class Texts {
+ public:
+  // In the order in which they become known: then each is appended.
+  enum Part : std::uint8_t {
+    kClientAddress,    // the client's, as trusted peers tell it; empty: the peer is the client
+    kRequestId,        // as forwarded
+    kCors,             // whole lines for our own errors
+    kPath,             // where there is a log to be written
+    kUpgradeProtocol,  // that the client asks for
+    kWorkerRequestId,
+    kParts
+  };
+
   void clear() {
-    request_id.clear();
-    worker_request_id.clear();
-    path.clear();
+    all_.clear();
+    ends_ = {};
   }
+  [[nodiscard]] std::string_view get(Part part) const { return {all_.data() + begin(part), ends_[part] - begin(part)}; }
+  void set(Part part, std::string_view text);
+  // Gives back what one takes.
+  void drop(Part part);
+
+ private:
+  [[nodiscard]] std::uint32_t begin(Part part) const { return part == 0 ? 0 : ends_[part - 1U]; }
+  std::string all_;
+  std::array<std::uint32_t, kParts> ends_{};
 };
 
-// A client's connection. Lives in the frame of serve_client().
+// A client's connection. Belongs to serve_client().
 struct Client : ListNode<ConnectionTag> {
   Client(LoopProxy::Inner& proxy, net::StreamPtr stream, const net::Peer& peer);
   ~Client();
@@ -69,6 +90,8 @@ struct Client : ListNode<ConnectionTag> {
   bool linger = false;   // the client may still be sending: read on for a while before closing
 };
 
+using ClientPtr = std::unique_ptr<Client>;
+
 // When each stage was reached; kNever = it was not.
 struct Times {
   TimePoint begun = kNever;    // first byte of the request
@@ -81,6 +104,13 @@ struct Times {
   TimePoint first_event = kNever;
 };
 
+// An answer whose head has come on x.upstream, under x.ticket. The head itself lies ready in the loop's
+// scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
+struct Answering {
+  http::ResponsePlan plan;
+  net::Bytes bytes;
+};
+
 struct Exchange {
   explicit Exchange(Client& c);
   ~Exchange();
@@ -91,8 +121,8 @@ struct Exchange {
   LoopProxy::Inner& proxy;
   PlanPtr plan;  // from the first byte of the request until its answer's head is out
 
-  // --- the request. The views in `head` are valid only in the turn in which it was parsed.
-  http::RequestHead head;
+  // --- the request. Its texts are the connection's, its views into received bytes the loop's (inner.h).
+  http::RequestFacts head;
   admission::RouteVerdict verdict;
   Replay replay = Replay::unsent;
   http::ErrorShape error_shape = http::ErrorShape::fastapi;
@@ -106,10 +136,11 @@ struct Exchange {
   bool event_stream_accepted = false;  // Accept names it
   bool body_complete = false;  // all of it is in `out`, or has been sent
   bool body_passing = false;   // more of it went to a worker than `out` holds: no second attempt
+  bool taken = false;          // its head was understood, and nothing in it forbids to go on
+  bool answered = false;       // by a stage that needs no delivery
   bool keep_alive = true;      // this connection may carry another request
   ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
   std::uint32_t out_head_bytes = 0;
-  std::string upgrade_protocol;
 
   // --- the attempt that is under way: its right to run, and its connection
   dispatch::Ticket ticket;
@@ -119,6 +150,7 @@ struct Exchange {
   bool head_sent = false;      // bytes of a worker's final answer, or of ours, went to the client
   bool stream_begun = false;   // a heart-beat came first: our own head of an event stream is out
   bool event_stream = false;
+  bool reusable = false;       // the worker keeps its connection open
   bool detached = false;
   bool cut_by_reset = false;   // the answer ends by closing: a FIN would make a cut one look whole
   bool tunnelled = false;
@@ -135,8 +167,6 @@ struct Exchange {
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
 
-  std::string client_address;  // the client's, as trusted peers tell it; empty: the peer is the client
-
   // --- for the log
   Times times;
   std::array<std::uint8_t, 16> trace_id{};  // of the W3C trace; all zero: none
@@ -148,11 +178,10 @@ struct Exchange {
   std::uint64_t client_out_before = 0;
   dispatch::BackendRef backend;
   std::uint64_t arrival = 0;   // place in the queue, for later attempts
-  std::string cors;            // whole lines for our own errors
   std::string_view method;     // of static storage
-  std::string& request_id;
-  std::string& worker_request_id;
-  std::string& path;
+
+  [[nodiscard]] Texts& texts() const { return client.texts; }
+  [[nodiscard]] std::string_view text(Texts::Part part) const { return client.texts.get(part); }
 };
 
 }  // namespace perigee::proxy

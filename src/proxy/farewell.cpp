@@ -108,17 +108,6 @@ Duration reads_on(const Exchange& x, const Error& error) {
 
 }  // namespace
 
-void conclude(Exchange& x, bool reusable) {
-  x.ticket.finish(x.outcome, x.proxy.now());
-  if (!x.upstream) return;
-  if (reusable && x.body_complete) {
-    x.upstream->stream->watch_end(nullptr, Side::upstream);
-    x.proxy.pool.give_back(std::move(x.upstream));
-  } else {
-    part_from(x.proxy, std::move(x.upstream->stream));
-  }
-}
-
 void give_up(Exchange& x, const Error& error) {
   if (error.side == Side::client) x.outcome = balancing::Outcome::client_gone;
   if (error.kind == ErrorKind::cancelled || error.kind == ErrorKind::unavailable) x.outcome = balancing::Outcome::our_refusal;
@@ -130,6 +119,21 @@ void give_up(Exchange& x, const Error& error) {
   }
   if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
   x.ticket.finish(x.outcome, x.proxy.now());
+}
+
+void settle(Exchange& x, const Result<void>& delivered) {
+  if (!delivered) {
+    give_up(x, delivered.error());
+    return;
+  }
+  x.ticket.finish(x.outcome, x.proxy.now());
+  if (!x.upstream) return;
+  if (x.reusable && x.body_complete) {
+    x.upstream->stream->watch_end(nullptr, Side::upstream);
+    x.proxy.pool.give_back(std::move(x.upstream));
+  } else {
+    part_from(x.proxy, std::move(x.upstream->stream));
+  }
 }
 
 Task<void> end_upload(Exchange& x) {
@@ -166,7 +170,8 @@ Task<void> linger(Client& client) {
 
 Task<bool> let_client_read(Client& client) {
   const Duration limit = client.proxy.plan->config->client.stalled;
-  const auto read = co_await coro::with_timeout(limit, kClientStalled, backlog_below(*client.stream, net::kBacklogLow));
+  auto reading = coro::with_timeout(limit, kClientStalled, backlog_below(*client.stream, net::kBacklogLow));
+  const auto read = co_await coro::under(client.source, std::move(reading));
   co_return read.has_value();
 }
 

@@ -47,9 +47,9 @@ void HeartBeat::begin_answer() {
   ByteBuffer head;
   head.append("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
               "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n");
-  head.append(x_.cors);
+  head.append(x_.text(Texts::kCors));
   head.append("X-Request-ID: ");
-  head.append(x_.request_id);
+  head.append(x_.text(Texts::kRequestId));
   head.append("\r\nDate: ");
   head.append(x_.proxy.date_text());
   head.append(x_.keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n");

@@ -12,6 +12,12 @@ namespace {
 constexpr std::size_t kSpareBuffers = 64;
 constexpr std::size_t kSpareBytesMax = 8UL * 1024;
 constexpr Duration kDrainIdle = std::chrono::seconds(5);
+
+// Every running stream has one of each, for minutes; tests/scenarios/test_cost.py bounds the whole of it. What is
+// rare belongs behind a pointer, what is text into Texts, what is used within one turn into Inner.
+static_assert(sizeof(Client) <= 400);
+static_assert(sizeof(Exchange) <= 400);
+static_assert(sizeof(Upstream) <= 96);
 }  // namespace
 
 LoopProxy::Inner::Inner(const LoopParts& p, PlanPtr initial)
@@ -41,13 +47,13 @@ void LoopProxy::Inner::keep(ByteBuffer buffer) {
   spare_.push_back(std::move(buffer));
 }
 
-void LoopProxy::Inner::make_request_id(std::string& id) {
+std::string_view LoopProxy::Inner::make_request_id() {
   // The counter is kept as text: counting on is a digit or two.
   for (auto digit = id_.rbegin(); digit != id_.rend() - kIdPrefix; ++digit) {
     *digit = *digit == '9' ? 'a' : *digit == 'f' ? '0' : static_cast<char>(*digit + 1);
     if (*digit != '0') break;
   }
-  id.assign(id_.data(), id_.size());
+  return {id_.data(), id_.size()};
 }
 
 const KnownBackend& LoopProxy::Inner::backend(const dispatch::BackendIdentity& identity, const Plan& from) {
@@ -96,12 +102,20 @@ void Client::set_idle(bool now_idle) {
   }
 }
 
-Exchange::Exchange(Client& c)
-    : client(c),
-      proxy(c.proxy),
-      request_id(c.texts.request_id),
-      worker_request_id(c.texts.worker_request_id),
-      path(c.texts.path) {
+void Texts::set(Part part, std::string_view text) {
+  const std::uint32_t size = ends_[part] - begin(part);
+  const auto more = static_cast<std::uint32_t>(text.size()) - size;  // modulo 2^32
+  all_.replace(begin(part), size, text);
+  for (std::size_t i = part; i < kParts; ++i) ends_[i] += more;
+}
+
+void Texts::drop(Part part) {
+  if (get(part).empty()) return;
+  set(part, {});
+  all_.shrink_to_fit();
+}
+
+Exchange::Exchange(Client& c) : client(c), proxy(c.proxy) {
   c.texts.clear();
   c.exchange = this;
   client_out_before = c.stream->bytes_out();

@@ -43,9 +43,11 @@ struct LoopProxy::Inner {
   bool draining = false;
 
   // Used within one turn, never across a wait.
+  http::RequestHead request_head;
   http::HeaderTable request_table;
   http::HeaderTable response_table;
   ByteBuffer scratch;  // bytes on their way to a client
+  Answering answering;  // between its head and its delivery
   std::array<std::string_view, 32> pieces;  // of a body
   std::array<char, http::kHttpDateBytes> date{};
   std::vector<char> path_buffer;
@@ -60,8 +62,8 @@ struct LoopProxy::Inner {
   [[nodiscard]] ByteBuffer borrow();
   void keep(ByteBuffer buffer);
 
-  // 24 characters: a random prefix of this start and loop, and a counter.
-  void make_request_id(std::string& id);
+  // 24 characters: a random prefix of this start and loop, and a counter. Until the next one is made.
+  [[nodiscard]] std::string_view make_request_id();
 
   // The worker a ticket is for, with its address (its length is 0 where neither the current plan nor `plan` has it).
   [[nodiscard]] const KnownBackend& backend(const dispatch::BackendIdentity& identity, const Plan& plan);

@@ -104,7 +104,8 @@ Task<Result<void>> take_request(Exchange& x) {
     }
     const config::Heads& heads = x.plan->config->heads;
     const http::HeadLimits limits{heads.bytes, heads.target, heads.fields};
-    const http::HeadResult parsed = client.parser.parse_head(bytes, limits, x.head, x.proxy.request_table);
+    const http::HeadResult parsed = client.parser.parse_head(bytes, limits, x.proxy.request_head, x.proxy.request_table);
+    x.head = x.proxy.request_head;
     if (parsed.refused()) {
       co_return fail(ErrorKind::protocol, parsed.reason, Side::client, parsed.http_status);
     }
@@ -112,6 +113,7 @@ Task<Result<void>> take_request(Exchange& x) {
       client.first = false;
       client.deadline.clear();
       auto taken = take_in(x, parsed.consumed, bytes);
+      x.taken = taken.has_value();
       client.partial_head.reset();
       co_return taken;
     }

@@ -13,13 +13,11 @@ using coro::Task;
 
 namespace {
 
-Task<Result<void>> deliver(Exchange& x, const Answering& answering) {
-  return x.tunnelled ? tunnel(x) : relay(x, answering);
-}
-
-// classify → guard → (body) → wait for a ticket → connect or reuse → send → head → deliver. The first stage
-// that fails ends the walk.
-Task<Result<void>> answer(Exchange& x) {
+// read the head → classify → guard → (body) → wait for a ticket → connect or reuse → send → head of the answer.
+// The first stage that fails ends the walk.
+Task<Result<void>> seek_answer(Exchange& x) {
+  auto taken = co_await take_request(x);
+  CO_TRY_VOID(taken);
   if (!x.body_complete) {
     auto body = co_await take_body(x);
     CO_TRY_VOID(body);
@@ -30,31 +28,24 @@ Task<Result<void>> answer(Exchange& x) {
   if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
   start_heart_beats(x);
   // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the head of an
-  // answer. What the attempts needed is gone while the answer is delivered: a stream may take minutes.
-  auto answering = co_await obtain_answer(x);
-  CO_TRY_VOID(answering);
-  auto delivered = co_await deliver(x, *answering);
-  x.client.deadline.clear();
-  if (x.upload) co_await end_upload(x);
-  if (delivered) {
-    conclude(x, answering->reusable);
-  } else {
-    give_up(x, delivered.error());
-  }
-  co_return delivered;
+  // answer.
+  co_return co_await obtain_answer(x);
 }
 
-// One request. True when the connection may carry another.
+Task<Result<void>> deliver(Exchange& x) { return x.tunnelled ? tunnel(x) : relay(x); }
+
+// One request. True when the connection may carry another. All that was needed to find the answer is gone while
+// it is delivered: a stream may take minutes.
 Task<bool> serve_request(Client& client) {
   Exchange x(client);
-  auto taken = co_await take_request(x);
-  if (!taken) {
-    if (x.times.begun == kNever) co_return false;  // no request: the client is done, or was idle for long
-    answer_bad_head(x, taken.error());
-    account(x);
-    co_return x.keep_alive;
+  auto outcome = co_await seek_answer(x);
+  if (x.times.begun == kNever) co_return false;  // no request: the client is done, or was idle for long
+  if (outcome && !x.answered) {
+    outcome = co_await deliver(x);
+    client.deadline.clear();
+    if (x.upload) co_await end_upload(x);
+    settle(x, outcome);
   }
-  auto outcome = co_await answer(x);
   if (outcome) {
     client.linger = !x.keep_alive;
   } else {
@@ -65,29 +56,38 @@ Task<bool> serve_request(Client& client) {
 }
 
 // A client's connection: one request after the other, as long as both sides want.
-Task<void> serve_client(LoopProxy::Inner& proxy, net::StreamPtr stream, net::Peer peer, Entrance entrance) {
-  Client client(proxy, std::move(stream), peer);
+Task<void> serve_client(ClientPtr client) {
+  LoopProxy::Inner& proxy = client->proxy;
   bool more = true;
-  if (entrance.proxy_header) more = co_await learn_peer(client);
-  if (more && entrance.tls) {  // shaken hands while the first head is awaited
-    client.peer.secure = true;
-    client.stream = net::accept_tls(std::move(client.stream), std::move(entrance.tls), client.peer);
-  }
   while (more) {
-    client.source.reset();
-    more = co_await coro::under(client.source, serve_request(client));
+    client->source.reset();
+    more = co_await coro::under(client->source, serve_request(*client));
     if (proxy.scope.source().cancelled()) break;
-    if (more && client.stream->backlog() > net::kBacklogHigh) more = co_await coro::under(client.source, let_client_read(client));
+    if (more && client->stream->backlog() > net::kBacklogHigh) more = co_await let_client_read(*client);
   }
-  client.deadline.clear();
-  if (client.linger) co_await linger(client);
+  client->deadline.clear();
+  if (client->linger) co_await linger(*client);
+}
+
+// The same where something comes before the first request.
+Task<void> serve_entrant(ClientPtr client, Entrance entrance) {
+  bool welcome = true;
+  if (entrance.proxy_header) welcome = co_await learn_peer(*client);
+  if (!welcome) co_return;
+  if (entrance.tls) {  // shaken hands while the first head is awaited
+    client->peer.secure = true;
+    client->stream = net::accept_tls(std::move(client->stream), std::move(entrance.tls), client->peer);
+  }
+  co_await serve_client(std::move(client));
 }
 
 }  // namespace
 
 void LoopProxy::serve(net::StreamPtr stream, const net::Peer& peer, Entrance entrance) {
   if (inner_->scope.source().cancelled()) return;  // accepted before the cut, handed over after it
-  inner_->scope.spawn(serve_client(*inner_, std::move(stream), peer, std::move(entrance)));
+  auto client = std::make_unique<Client>(*inner_, std::move(stream), peer);
+  const bool plain = !entrance.proxy_header && !entrance.tls;
+  inner_->scope.spawn(plain ? serve_client(std::move(client)) : serve_entrant(std::move(client), std::move(entrance)));
 }
 
 }  // namespace perigee::proxy

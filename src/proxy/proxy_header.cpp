@@ -54,7 +54,8 @@ net::ProxyConnector connector_for(const Exchange& x, net::ProxyVersion version) 
   const net::Peer& peer = x.client.peer;
   net::ProxyEnd source{peer.ip, peer.port};
   // Of a client that a trusted peer told of, the port is not known.
-  if (!x.client_address.empty()) source = {config::parse_ip(x.client_address).value_or(peer.ip), 0};
+  const std::string_view told = x.text(Texts::kClientAddress);
+  if (!told.empty()) source = {config::parse_ip(told).value_or(peer.ip), 0};
   return {x.proxy.parts.connector, version, source, peer.local};
 }
 

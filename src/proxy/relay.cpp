@@ -118,24 +118,6 @@ class Watcher {
   bool untold_ = false;
 };
 
-// All of `bytes`, decoded, seen and queued for the client. True when the body is complete; bytes behind it
-// are left in `bytes`.
-Result<bool> pass_on(Exchange& x, net::Bytes& bytes, Watcher& watcher, AnswerWriter& writer) {
-  Upstream& upstream = *x.upstream;
-  auto& pieces = x.proxy.pieces;
-  for (;;) {
-    const http::BodyStep step = upstream.parser.feed_body(bytes, pieces);
-    bytes = bytes.subspan(step.consumed);
-    for (std::size_t i = 0; i < step.pieces; ++i) {
-      watcher.see(pieces[i]);
-      TRY_VOID(writer.add(pieces[i]));
-    }
-    if (step.refused()) return fail(ErrorKind::protocol, step.reason, Side::upstream, 502);
-    if (step.done()) return true;
-    if (bytes.empty()) return false;
-  }
-}
-
 // The clock that runs until the next byte: first event, silence, or none for what may be silent for ever.
 void arm_silence(Exchange& x) {
   const bool waiting_for_first = x.event_stream && x.times.first_event == kNever;
@@ -147,20 +129,6 @@ void arm_silence(Exchange& x) {
   } else {
     x.client.deadline.set(x.proxy.now() + limit, kSilence);
   }
-}
-
-// Waits until the client has taken most of what was written for it.
-Task<Result<void>> let_client_catch_up(Exchange& x) {
-  if (x.stalled == config::kNoClock) {
-    x.client.deadline.clear();
-  } else {
-    x.client.deadline.set_after(x.stalled, kClientStalled);
-  }
-  auto drained = co_await x.client.stream->drained();
-  if (!drained && drained.error().side == Side::internal && drained.error().kind != ErrorKind::cancelled) {
-    co_return fail(ErrorKind::reset, "the client left", Side::client, drained.error().code);
-  }
-  co_return drained;
 }
 
 // A stream of OpenAI's shape may say why it breaks off, between two events only.
@@ -195,52 +163,110 @@ void count(Exchange& x, bool begun) {
   }
 }
 
+// One answer on its way: all that the relay keeps while it waits for the next bytes.
+class Relay {
+ public:
+  explicit Relay(Exchange& x) : x_(x), watcher_(x), chunked_(x.proxy.answering.plan.framing == http::Framing::chunked) {
+    count(x, true);
+    if (x.heart_beat) x.heart_beat->between_events_of(x.event_stream && chunked_ ? &watcher_.scanner() : nullptr);
+  }
+
+  // What came goes out, in this turn. True while there is more to wait for.
+  bool pass_on(const Result<net::Bytes>& got) {
+    if (!got) {
+      outcome_ = worker_ended(*x_.upstream, got.error());
+      return false;
+    }
+    net::Bytes bytes = *got;
+    AnswerWriter writer(x_, chunked_);
+    const Result<bool> whole = decode(bytes, writer);
+    if (whole && *whole) {
+      x_.upstream->stream->unread(bytes);  // behind the answer
+      return false;
+    }
+    watcher_.tell_first_event();
+    // What came before a fault was good and goes out.
+    outcome_ = writer.flush();
+    if (outcome_ && !whole) outcome_ = std::unexpected(whole.error());
+    if (outcome_) arm_silence(x_);
+    // Where a client left, nobody else reads on for it.
+    if (!outcome_) x_.upstream->stream->unread(bytes);
+    return outcome_.has_value();
+  }
+
+  // Waits until the client has taken most of what was written for it. False when it does not.
+  Task<bool> let_client_catch_up() {
+    if (x_.stalled == config::kNoClock) {
+      x_.client.deadline.clear();
+    } else {
+      x_.client.deadline.set_after(x_.stalled, kClientStalled);
+    }
+    outcome_ = co_await x_.client.stream->drained();
+    if (outcome_) {
+      arm_silence(x_);
+      co_return true;
+    }
+    const Error& error = outcome_.error();
+    if (error.side == Side::internal && error.kind != ErrorKind::cancelled) {
+      outcome_ = fail(ErrorKind::reset, "the client left", Side::client, error.code);
+    }
+    co_return false;
+  }
+
+  Result<void> end() {
+    x_.heart_beat.reset();
+    if (outcome_) {
+      watcher_.ended_in_order();
+      AnswerWriter writer(x_, chunked_);
+      writer.end();
+      outcome_ = writer.flush();
+    } else {
+      watcher_.broken();
+      if (outcome_.error().side == Side::upstream) say_why(x_, watcher_, chunked_);
+    }
+    count(x_, false);
+    return outcome_;
+  }
+
+ private:
+  // All of `bytes`, decoded, seen and queued for the client. True when the body is complete; bytes behind it
+  // are left in `bytes`.
+  Result<bool> decode(net::Bytes& bytes, AnswerWriter& writer) {
+    Upstream& upstream = *x_.upstream;
+    auto& pieces = x_.proxy.pieces;
+    for (;;) {
+      const http::BodyStep step = upstream.parser.feed_body(bytes, pieces);
+      bytes = bytes.subspan(step.consumed);
+      for (std::size_t i = 0; i < step.pieces; ++i) {
+        watcher_.see(pieces[i]);
+        TRY_VOID(writer.add(pieces[i]));
+      }
+      if (step.refused()) return fail(ErrorKind::protocol, step.reason, Side::upstream, 502);
+      if (step.done()) return true;
+      if (bytes.empty()) return false;
+    }
+  }
+
+  Exchange& x_;
+  Watcher watcher_;
+  Result<void> outcome_;
+  bool chunked_;
+};
+
 }  // namespace
 
-Task<Result<void>> relay(Exchange& x, const Answering& answering) {
-  count(x, true);
-  Upstream& upstream = *x.upstream;
-  const bool chunked = answering.plan.framing == http::Framing::chunked;
-  net::Bytes bytes = answering.bytes;
-  Watcher watcher(x);
-  AnswerWriter writer(x, chunked);
-  if (x.heart_beat) x.heart_beat->between_events_of(x.event_stream && chunked ? &watcher.scanner() : nullptr);
-  Result<void> outcome;
-  bool ended = false;
-  while (outcome && !ended) {
-    const auto done = pass_on(x, bytes, watcher, writer);
-    ended = done && *done;
-    if (ended) break;
-    watcher.tell_first_event();
-    // What came before a fault was good and goes out.
-    outcome = writer.flush();
-    if (outcome && !done) outcome = std::unexpected(done.error());
-    if (!outcome) break;
-    arm_silence(x);
+Task<Result<void>> relay(Exchange& x) {
+  Relay relay(x);
+  bool more = relay.pass_on(x.proxy.answering.bytes);
+  while (more) {
     if (x.client.stream->backlog() > net::kBacklogHigh) {
-      outcome = co_await let_client_catch_up(x);
-      if (!outcome) break;
-      arm_silence(x);
+      more = co_await relay.let_client_catch_up();
+      if (!more) break;
     }
-    const auto got = co_await upstream.stream->read();
-    bytes = got ? *got : net::Bytes();
-    if (!got) {
-      outcome = worker_ended(upstream, got.error());
-      ended = true;
-    }
+    const auto got = co_await x.upstream->stream->read();
+    more = relay.pass_on(got);
   }
-  x.heart_beat.reset();
-  upstream.stream->unread(bytes);  // behind the answer, or where a client left that nobody else reads on for
-  if (outcome) {
-    watcher.ended_in_order();
-    writer.end();
-    outcome = writer.flush();
-  } else {
-    watcher.broken();
-    if (outcome.error().side == Side::upstream) say_why(x, watcher, chunked);
-  }
-  count(x, false);
-  co_return outcome;
+  co_return relay.end();
 }
 
 }  // namespace perigee::proxy

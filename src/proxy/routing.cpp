@@ -66,7 +66,7 @@ http::EncodedSlash slash_rule(const config::Config& config, bool orbit) {
 
 const config::Route* operator_route(const Exchange& x, std::string_view path) {
   for (const config::Route& route : x.plan->config->routes) {
-    if (matches(route, x.head, path, x.proxy.request_table)) return &route;
+    if (matches(route, x.proxy.request_head, path, x.proxy.request_table)) return &route;
   }
   return nullptr;
 }
@@ -124,22 +124,20 @@ Result<void> route(Exchange& x) {
   const config::Config& config = *x.plan->config;
   const http::HeaderTable& table = x.proxy.request_table;
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
-  x.method = x.head.method_text;
+  const http::RequestHead& head = x.proxy.request_head;
+  x.method = head.method_text;
   x.keep_alive = x.head.keep_alive && !x.client.draining;
   x.trusted = config.is_trusted(x.client.peer.ip);
-  if (x.trusted) x.client_address = client_behind(config, table);
-  if (const auto given = http::request_id_for(table, {}); !given.empty()) {
-    x.request_id.assign(given);
-  } else {
-    x.proxy.make_request_id(x.request_id);
-  }
+  if (x.trusted) x.texts().set(Texts::kClientAddress, client_behind(config, table));
+  const std::string_view given = http::request_id_for(table, {});
+  x.texts().set(Texts::kRequestId, given.empty() ? x.proxy.make_request_id() : given);
   const std::string_view origin = table.value(HeaderName::origin);
-  if (!origin.empty()) x.cors = cors_lines(config.cors, origin);
+  if (!origin.empty()) x.texts().set(Texts::kCors, cors_lines(config.cors, origin));
 
   x.pool = x.plan->pools[0];
   x.orbit = dispatcher.pool_kind(x.pool) != WorkerKind::http;
-  x.proxy.path_buffer.resize(std::max(x.proxy.path_buffer.size(), x.head.target.size()));
-  http::NormalPath normal = http::normalise_path(x.head.target, slash_rule(config, x.orbit), x.proxy.path_buffer);
+  x.proxy.path_buffer.resize(std::max(x.proxy.path_buffer.size(), head.target.size()));
+  http::NormalPath normal = http::normalise_path(head.target, slash_rule(config, x.orbit), x.proxy.path_buffer);
   if (!normal.ok()) return fail(ErrorKind::protocol, normal.refused, Side::client, 400);
   const config::Route* written = config.routes.empty() ? nullptr : operator_route(x, normal.path);
   if (written != nullptr && !written->pool.empty()) {
@@ -147,14 +145,14 @@ Result<void> route(Exchange& x) {
     x.pool = x.plan->pools[x.pool_index];
     x.orbit = dispatcher.pool_kind(x.pool) != WorkerKind::http;
   }
-  if (x.proxy.parts.access_log != nullptr) x.path.assign(x.head.target.substr(0, x.head.target.find('?')));
+  if (x.proxy.parts.access_log != nullptr) x.texts().set(Texts::kPath, head.target.substr(0, head.target.find('?')));
   x.error_shape = http::error_shape(normal.path);
   x.dialect = dialect_of(normal.path, x.orbit);
 
   x.event_stream_accepted = table.value(HeaderName::accept).starts_with("text/event-stream");
   const bool preflight = x.head.method == http::Method::options && !origin.empty() &&
                          table.has(HeaderName::request_method);
-  x.verdict = admission::classify(x.head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
+  x.verdict = admission::classify(head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
   apply(x, written);
   apply_priority_field(x, x.trusted);
   if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
@@ -172,11 +170,13 @@ Result<void> route(Exchange& x) {
 
 void forward_head(Exchange& x) {
   const config::Config& config = *x.plan->config;
+  const http::RequestHead& head = x.proxy.request_head;
+  if (head.upgrade != http::UpgradeKind::none) x.texts().set(Texts::kUpgradeProtocol, head.upgrade_protocol);
   http::ForwardContext context;
   context.peer = x.client.peer.text.data();
   context.scheme = x.client.peer.secure ? "https" : "http";
   context.trusted = x.trusted;
-  context.client = x.client_address;
+  context.client = x.text(Texts::kClientAddress);
   const http::TraceContext trace = http::read_trace_context(x.proxy.request_table);
   context.drop_traceparent = trace.drop_parent;
   context.drop_tracestate = trace.drop_state;
@@ -186,14 +186,13 @@ void forward_head(Exchange& x) {
     begun = begin_trace(x);
     context.traceparent = {begun.data(), begun.size()};
   }
-  context.request_id = x.request_id;
+  context.request_id = x.text(Texts::kRequestId);
   // ORBIT's MCP server answers only to a loopback name; HTTP/1.0 clients may send no Host at all.
   if (x.verdict.rewrite_host) context.host = "localhost";
-  if (x.head.authority.empty()) context.host = "localhost";
+  if (head.authority.empty()) context.host = "localhost";
   context.framing = x.head.framing;
   context.content_length = x.head.content_length;
-  if (x.head.upgrade != http::UpgradeKind::none) x.upgrade_protocol.assign(x.head.upgrade_protocol);
-  http::write_request_head(x.out, x.head, x.proxy.request_table, context);
+  http::write_request_head(x.out, head, x.proxy.request_table, context);
   x.out_head_bytes = static_cast<std::uint32_t>(x.out.size());
 }
 

@@ -36,21 +36,14 @@ void look_into_body(Exchange& x);
 // --- heart_beat.cpp: comments to a client that hears nothing, from here on.
 void start_heart_beats(Exchange& x);
 
-// An answer whose head has come on x.upstream, under x.ticket. The head itself lies ready in the loop's
-// scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
-struct Answering {
-  http::ResponsePlan plan;
-  net::Bytes bytes;
-  bool reusable = false;  // the worker keeps its connection open
-};
-
-// --- attempts.cpp: tickets, retries. Ends with the head of an answer, or with the last attempt's error.
-coro::Task<Result<Answering>> obtain_answer(Exchange& x);
+// --- attempts.cpp: tickets, retries. Ends with the head of an answer (`answering` of the loop), or with the last
+// attempt's error.
+coro::Task<Result<void>> obtain_answer(Exchange& x);
 dispatch::Ask ask_of(const Exchange& x);
 
 // --- attempt.cpp: one request under x.ticket, on one connection: connect or reuse, send, wait for the head of
 // the answer. An error leaves ticket, connection and clocks to the caller.
-coro::Task<Result<Answering>> attempt(Exchange& x);
+coro::Task<Result<void>> attempt(Exchange& x);
 // An idle connection to the ticket's worker that this request may use, or nothing.
 UpstreamPtr reuse(Exchange& x, const dispatch::Ticket& ticket);
 coro::Task<Result<UpstreamPtr>> connect(Exchange& x, const dispatch::Ticket& ticket);
@@ -59,8 +52,8 @@ Result<void> send_request(Exchange& x, Upstream& upstream);
 // Sends what follows the first part of the body. Ends in an error only by cancelling the exchange.
 coro::Task<void> pass_body(Exchange& x, net::Stream& upstream);
 
-// --- relay.cpp: the body of an answer, as it arrives.
-coro::Task<Result<void>> relay(Exchange& x, const Answering& answering);
+// --- relay.cpp: the body of an answer, as it arrives. To be awaited in the turn in which the head was obtained.
+coro::Task<Result<void>> relay(Exchange& x);
 
 // --- tunnel.cpp: after a 101, bytes both ways until both sides have ended.
 coro::Task<Result<void>> tunnel(Exchange& x);
@@ -72,8 +65,9 @@ coro::Task<Result<void>> stop_everywhere(Exchange& x);
 // Lets a worker's connection go with FIN, reading what it still sends for a while (never an RST).
 void part_from(LoopProxy::Inner& proxy, net::StreamPtr stream);
 // Ends an attempt: its ticket, its connection, and a worker that goes on without a client.
-void conclude(Exchange& x, bool reusable);  // delivered whole; whether the worker keeps its connection open
 void give_up(Exchange& x, const Error& error);
+// The same for an answer that was delivered, whole or not.
+void settle(Exchange& x, const Result<void>& delivered);
 // Ends the rest of an upload that nobody needs any longer.
 coro::Task<void> end_upload(Exchange& x);
 // The client left, or was answered 504, while the worker goes on: keeps the ticket until it is done or `time` is up.
@@ -86,7 +80,6 @@ coro::Task<bool> let_client_read(Client& client);
 // --- answers.cpp: what the client sees when Perigee itself answers.
 // Answers `error` if that is still possible, else ends the connection so that no cut answer looks whole.
 void answer_error(Exchange& x, const Error& error);
-void answer_bad_head(Exchange& x, const Error& error);
 [[nodiscard]] std::string cors_lines(const config::Cors& cors, std::string_view origin);
 
 // --- account.cpp: the log line and the counters, exactly once a request.

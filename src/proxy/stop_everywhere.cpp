@@ -61,7 +61,7 @@ Result<bool> take_answer(Exchange& x, dispatch::BackendRef from, std::string_vie
   http::ResponseContext context;
   context.plan = {http::Framing::length, body.size(), !x.keep_alive};
   context.client_minor = x.head.version_minor;
-  context.request_id = x.request_id;
+  context.request_id = x.text(Texts::kRequestId);
   context.date = x.proxy.date_text();
   ByteBuffer out;
   http::write_response_head(out, head, x.proxy.response_table, context);
@@ -148,7 +148,7 @@ Task<Result<void>> stop_everywhere(Exchange& x) {
   x.attempts = 1;
   x.backend = best.backend;
   x.status = x.worker_status = best.status;
-  x.head_sent = true;
+  x.head_sent = x.answered = true;
   const auto sent = x.client.stream->write(net::Bytes(best.bytes));
   if (!sent) co_return fail(ErrorKind::reset, "the client left", Side::client);
   co_return Result<void>{};

@@ -15,51 +15,76 @@ namespace {
 constexpr Duration kHalfOpen = std::chrono::seconds(30);
 constexpr Error kHalfOpenTooLong{ErrorKind::timeout, Side::internal, Sent::maybe, 0, "one side of the tunnel did not end"};
 
-// One direction, until the source ends.
-Task<void> pour(net::Stream& from, net::Stream& to, coro::CancelSource& both, coro::Deadline& half, Side side) {
+// What both directions share while they wait.
+struct Tunnel {
+  explicit Tunnel(Exchange& exchange)
+      : x(exchange), directions(x.proxy.executor(), &x.client.source), half(x.proxy.executor(), directions.source()) {}
+
+  [[nodiscard]] net::Stream& stream_of(Side side) const { return side == Side::client ? *x.client.stream : *x.upstream->stream; }
+  [[nodiscard]] net::Stream& across(Side side) const { return stream_of(side == Side::client ? Side::upstream : Side::client); }
+
+  Exchange& x;
+  coro::Scope directions;
+  coro::Deadline half;  // runs once one side has ended
+};
+
+enum class Then : std::uint8_t { read_on, catch_up, last_words, over };
+
+// What came from one side goes to the other; so does its end.
+Then pass_on(Tunnel& t, Side from, const Result<net::Bytes>& got) {
+  net::Stream& to = t.across(from);
+  if (!got && got.error().kind == ErrorKind::eof) {
+    to.shutdown();
+    t.half.set_after(kHalfOpen, kHalfOpenTooLong);
+    return Then::last_words;
+  }
+  if (!got) {
+    Error error = got.error();
+    if (error.side == Side::internal) error.side = from;
+    t.directions.cancel(error);
+    return Then::over;
+  }
+  const auto sent = to.write(*got);
+  if (!sent) {
+    t.directions.cancel(Error{ErrorKind::reset, from, Sent::maybe, sent.error().code, "the tunnel broke"});
+    return Then::over;
+  }
+  return to.backlog() > net::kBacklogHigh ? Then::catch_up : Then::read_on;
+}
+
+// A frame of its own, because it is rare and a tunnel may be silent for hours.
+Task<bool> backlog_below(net::Stream& stream, std::size_t bytes) {
+  const auto drained = co_await stream.drained(bytes);
+  co_return drained.has_value();
+}
+
+// One direction, until its side ends or the tunnel is over.
+Task<void> pour(Tunnel& t, Side from) {
   for (;;) {
-    auto got = co_await from.read();
-    if (!got) {
-      if (got.error().kind == ErrorKind::eof) {
-        to.shutdown();
-        half.set_after(kHalfOpen, kHalfOpenTooLong);
-        // Closing drops what is not out yet.
-        (void)co_await to.drained(0);
-      } else {
-        Error error = got.error();
-        if (error.side == Side::internal) error.side = side;
-        both.cancel(error);
-      }
-      co_return;
-    }
-    const auto sent = to.write(*got);
-    if (!sent) {
-      both.cancel(Error{ErrorKind::reset, side, Sent::maybe, sent.error().code, "the tunnel broke"});
-      co_return;
-    }
-    if (to.backlog() > net::kBacklogHigh) {
-      const auto drained = co_await to.drained();
-      if (!drained) co_return;
-    }
+    const auto got = co_await t.stream_of(from).read();
+    const Then then = pass_on(t, from, got);
+    if (then == Then::read_on) continue;
+    if (then == Then::over) co_return;
+    // Closing drops what is not out yet: nothing of the last words may be left.
+    const bool taken = co_await backlog_below(t.across(from), then == Then::last_words ? 0 : net::kBacklogLow);
+    if (!taken || then == Then::last_words) co_return;
   }
 }
 
 }  // namespace
 
 Task<Result<void>> tunnel(Exchange& x) {
-  net::Stream& upstream = *x.upstream->stream;
-  Client& client = x.client;
-  client.deadline.clear();
-  client.stream->watch_end(nullptr, Side::client);
+  x.client.deadline.clear();
+  x.client.stream->watch_end(nullptr, Side::client);
   x.proxy.metrics().add(telemetry::Count::tunnels_begun);
-  coro::Scope directions(x.proxy.executor(), &client.source);
-  coro::Deadline half(x.proxy.executor(), directions.source());
-  directions.spawn(pour(*client.stream, upstream, directions.source(), half, Side::client));
-  directions.spawn(pour(upstream, *client.stream, directions.source(), half, Side::upstream));
-  co_await coro::shielded(directions.join());
+  Tunnel t(x);
+  t.directions.spawn(pour(t, Side::client));
+  co_await coro::under(t.directions.source(), pour(t, Side::upstream));
+  co_await coro::shielded(t.directions.join());
   x.proxy.metrics().add(telemetry::Count::tunnels_ended);
-  const bool half_open = directions.source().cancelled() && directions.source().reason().detail == kHalfOpenTooLong.detail;
-  if (directions.source().cancelled() && !half_open) co_return std::unexpected(directions.source().reason());
+  const coro::CancelSource& over = t.directions.source();
+  const bool half_open = over.cancelled() && over.reason().detail == kHalfOpenTooLong.detail;
+  if (over.cancelled() && !half_open) co_return std::unexpected(over.reason());
   // Both sides have ended in good order, or one had long enough to do so.
   part_from(x.proxy, std::move(x.upstream->stream));
   x.upstream.reset();

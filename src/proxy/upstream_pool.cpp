@@ -5,22 +5,29 @@
 
 namespace perigee::proxy {
 
-Upstream::Upstream(net::StreamPtr connected, dispatch::BackendRef to)
-    : ReadyNode([](coro::ReadyNode& node) {
-        Upstream& gone = static_cast<Upstream&>(node);
-        gone.pool_->drop(gone);
+Upstream::Upstream(net::StreamPtr connected, dispatch::BackendRef to) : stream(std::move(connected)), backend(to) {}
+
+UpstreamPool::News::News(UpstreamPool& pool)
+    : CancelHook([](coro::CancelHook& hook, const Error&) {
+        News& news = static_cast<News&>(hook);
+        news.pool_.executor_.post(news);
       }),
-      stream(std::move(connected)),
-      backend(to) {
-  ended_.add(on_end_);
+      ReadyNode([](coro::ReadyNode& node) { static_cast<News&>(node).pool_.drop_ended(); }),
+      pool_(pool) {
+  pool_.ended_.add(*this);
 }
 
-Upstream::OnEnd::OnEnd(Upstream& upstream)
-    : CancelHook([](coro::CancelHook& hook, const Error&) {
-        Upstream& gone = static_cast<OnEnd&>(hook).upstream_;
-        gone.pool_->executor_.post(gone);
-      }),
-      upstream_(upstream) {}
+void UpstreamPool::drop_ended() {
+  ended_.reset();
+  ended_.add(news_);
+  for (PerBackend& backend : backends_) {
+    Upstream* next = nullptr;
+    for (auto* idle = backend.idle.front<Upstream>(); idle != nullptr; idle = next) {
+      next = backend.idle.next_of<Upstream>(*idle);
+      if (idle->stream->ended()) drop(*idle);
+    }
+  }
+}
 
 UpstreamPtr UpstreamPool::take(dispatch::BackendRef ref, Duration oldest) {
   PerBackend& backend = backends_[ref.id];
@@ -52,9 +59,8 @@ void UpstreamPool::give_back(UpstreamPtr upstream) {
   Upstream& idle = *upstream.release();
   idle.parser.reset();
   idle.partial_head.reset();
-  idle.pool_ = this;
   idle.since_ = executor_.now();
-  idle.stream->watch_end(&idle.ended_, Side::upstream);
+  idle.stream->watch_end(&ended_, Side::upstream);
   backend.idle.push_front(idle);
   ++backend.count;
   ++total_;
@@ -80,7 +86,7 @@ void UpstreamPool::close_old() {
 void UpstreamPool::remove(Upstream& idle) {
   --backends_[idle.backend.id].count;
   --total_;
-  idle.ListNode<>::unlink();
+  idle.unlink();
 }
 
 void UpstreamPool::drop(Upstream& idle) {

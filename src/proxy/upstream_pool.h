@@ -22,7 +22,7 @@ namespace perigee::proxy {
 class UpstreamPool;
 
 // One connection to a worker: in the hands of an exchange, or idle in the pool.
-class Upstream : public ListNode<>, private coro::ReadyNode {
+class Upstream : public ListNode<> {
  public:
   Upstream(net::StreamPtr connected, dispatch::BackendRef to);
 
@@ -35,22 +35,13 @@ class Upstream : public ListNode<>, private coro::ReadyNode {
 
  private:
   friend class UpstreamPool;
-  // When the worker ends an idle one, it leaves the pool from the ready queue: the news comes from inside the
-  // stream and the cancel source that it owns.
-  struct OnEnd : coro::CancelHook {
-    explicit OnEnd(Upstream& upstream);
-    Upstream& upstream_;
-  };
-  UpstreamPool* pool_ = nullptr;  // while it is idle there
-  TimePoint since_{};
-  coro::CancelSource ended_;
-  OnEnd on_end_{*this};
+  TimePoint since_{};  // idle, in the pool
 };
 using UpstreamPtr = std::unique_ptr<Upstream>;
 
 class UpstreamPool {
  public:
-  explicit UpstreamPool(coro::Executor& executor) : sweep_(*this), executor_(executor) {}
+  explicit UpstreamPool(coro::Executor& executor) : sweep_(*this), news_(*this), executor_(executor) {}
   UpstreamPool(const UpstreamPool&) = delete;
   UpstreamPool& operator=(const UpstreamPool&) = delete;
   ~UpstreamPool() { clear(); }
@@ -81,7 +72,14 @@ class UpstreamPool {
         : Timer([](coro::Timer& t) { static_cast<Sweep&>(t).pool_.close_old(); }), pool_(pool) {}
     UpstreamPool& pool_;
   };
+  // When workers end idle ones, these leave the pool from the ready queue: the news comes from inside a stream.
+  // All idle ones share one source, because those in use pay for what each of them would have.
+  struct News : coro::CancelHook, coro::ReadyNode {
+    explicit News(UpstreamPool& pool);
+    UpstreamPool& pool_;
+  };
   void close_old();
+  void drop_ended();
   void remove(Upstream& idle);
   void drop(Upstream& idle);
   void clear(PerBackend& backend);
@@ -89,6 +87,8 @@ class UpstreamPool {
   std::array<PerBackend, dispatch::kMaxBackends> backends_;
   Bounds bounds_;
   Sweep sweep_;
+  coro::CancelSource ended_;
+  News news_;
   coro::Executor& executor_;
   std::uint32_t total_ = 0;
 };

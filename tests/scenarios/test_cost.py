@@ -1,4 +1,5 @@
-"""What a request costs: instructions in user space and system calls, which are the same on every day."""
+"""What a request costs: instructions in user space and system calls, which are the same on every day; and what a
+stream costs in memory. For the release build."""
 
 import re
 import socket
@@ -61,3 +62,42 @@ def a_small_request_takes_two_reads_and_two_writes(rig):
 
     taken = cost(rig, calls, strace)
     expect("reads, writes and waits", taken, lambda n: 4.0 <= n < 6.0)
+
+
+def open_streams(perigee, ask, answered, count, held):
+    """`count` more, one after the other: what requests need on their way is not to be counted."""
+    for _ in range(count):
+        one = socket.create_connection(("127.0.0.1", perigee.port), timeout=60)
+        held.append(one)
+        one.sendall(ask)
+        seen = b""
+        while answered not in seen:
+            data = one.recv(65536)
+            expect("the stream begins", data != b"")
+            seen += data
+
+
+def resident_bytes(perigee):
+    """To the page: the kernel's figure in /proc/PID/status may lag by hundreds of KiB."""
+    with open(f"/proc/{perigee.process.pid}/smaps_rollup") as rollup:
+        return 1024 * int(re.search(r"^Rss:\s+(\d+)", rollup.read(), re.M)[1])
+
+
+def bytes_of_one(rig, ask, answer, answered, first=200, more=400):
+    """What each of `more` streams adds to resident memory, once the program is warm."""
+    worker = rig.worker(lambda connection, request: connection.send(answer) and None, orbit=False)
+    perigee = rig.perigee([worker], MORE.replace("64", "1000"))
+    held = []
+    open_streams(perigee, ask, answered, first, held)
+    before = resident_bytes(perigee)
+    open_streams(perigee, ask, answered, more, held)
+    taken = (resident_bytes(perigee) - before) / more
+    for one in held:
+        one.close()
+    return taken
+
+
+@scenario(weight=4, limit=60)
+def a_running_stream_holds_no_more_than_2800_bytes(rig):
+    taken = bytes_of_one(rig, REQUEST, scripted.events("hello").removesuffix(b"0\r\n\r\n"), b"hello")
+    expect("bytes of a stream, its two connections included", taken, lambda n: 1000 < n <= 2800)

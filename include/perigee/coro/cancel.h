@@ -54,25 +54,17 @@ class CancelSource {
 };
 
 // A source that is also cancelled when its parent is. `parent` may be null.
-class ChildCancelSource : public CancelSource {
+class ChildCancelSource : public CancelSource, private CancelHook {
  public:
-  explicit ChildCancelSource(CancelSource* parent) {
+  explicit ChildCancelSource(CancelSource* parent)
+      : CancelHook([](CancelHook& h, const Error& e) { static_cast<ChildCancelSource&>(h).cancel(e); }) {
     if (parent == nullptr) return;
     if (parent->cancelled()) {
       cancel(parent->reason());
     } else {
-      parent->add(from_parent_);
+      parent->add(*this);
     }
   }
-
- private:
-  struct FromParent : CancelHook {
-    explicit FromParent(ChildCancelSource& self)
-        : CancelHook([](CancelHook& h, const Error& e) { static_cast<FromParent&>(h).self_.cancel(e); }),
-          self_(self) {}
-    ChildCancelSource& self_;
-  };
-  FromParent from_parent_{*this};
 };
 
 }  // namespace perigee::coro

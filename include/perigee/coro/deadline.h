@@ -10,18 +10,19 @@
 
 namespace perigee::coro {
 
-class Deadline {
+class Deadline : private Timer {
  public:
   // `target` must outlive this object.
-  Deadline(Executor& executor, CancelSource& target) : timer_(*this), executor_(executor), target_(target) {}
+  Deadline(Executor& executor, CancelSource& target)
+      : Timer([](Timer& t) { static_cast<Deadline&>(t).fired(); }), executor_(executor), target_(target) {}
 
   // At `due` the target is cancelled with `error`. Replaces what was set before.
   void set(TimePoint due, const Error& error) {
     due_ = due;
     error_ = error;
     if (due == kNever) return;
-    if (!timer_.armed() || due < armed_for_) {
-      executor_.arm(timer_, due);
+    if (!armed() || due < armed_for_) {
+      executor_.arm(*this, due);
       armed_for_ = due;
     }
   }
@@ -34,23 +35,17 @@ class Deadline {
   [[nodiscard]] TimePoint due() const { return due_; }
 
  private:
-  struct Fire : Timer {
-    explicit Fire(Deadline& self)
-        : Timer([](Timer& t) { static_cast<Fire&>(t).self_.fired(); }), self_(self) {}
-    Deadline& self_;
-  };
   void fired() {
     if (due_ == kNever) return;
     if (due_ > executor_.now()) {
       armed_for_ = due_;
-      executor_.arm(timer_, due_);
+      executor_.arm(*this, due_);
       return;
     }
     due_ = kNever;
     target_.cancel(error_);
   }
 
-  Fire timer_;
   Executor& executor_;
   CancelSource& target_;
   TimePoint due_ = kNever;

@@ -50,6 +50,9 @@ class Task;
 namespace detail {
 
 template <typename T>
+class UnderAwaitable;
+
+template <typename T>
 struct Promise : PromiseBase {
   std::optional<T> value;
   Task<T> get_return_object() noexcept;
@@ -92,40 +95,29 @@ class [[nodiscard]] Task {
     if (handle_) handle_.destroy();
   }
 
-  class Awaiter {
-   public:
-    explicit Awaiter(Handle child) noexcept : child_(child) {}
-    bool await_ready() const noexcept { return false; }
-    template <typename P>
-    bool await_suspend(std::coroutine_handle<P> parent) {
-      promise_type& promise = child_.promise();
-      promise.executor = parent.promise().executor;
-      promise.cancel = cancel_override_ ? cancel_ : parent.promise().cancel;
-      child_.resume();
-      if (child_.done()) return false;
-      promise.continuation = parent;
-      return true;
-    }
-    T await_resume() { return child_.promise().take(); }
-
-    // Under another source than the parent's; null = cannot be cancelled.
-    Awaiter& under(CancelSource* source) {
-      cancel_ = source;
-      cancel_override_ = true;
-      return *this;
-    }
-
-   private:
-    Handle child_;
-    CancelSource* cancel_ = nullptr;
-    bool cancel_override_ = false;
-  };
-
-  Awaiter operator co_await() const noexcept { return Awaiter(handle_); }
+  // A task is its own awaiter: a frame that awaits one keeps a handle for it and nothing else.
+  bool await_ready() const noexcept { return false; }
+  template <typename P>
+  bool await_suspend(std::coroutine_handle<P> parent) const {
+    return start(parent, parent.promise().executor, parent.promise().cancel);
+  }
+  T await_resume() const { return handle_.promise().take(); }
 
  private:
   friend promise_type;
+  friend class detail::UnderAwaitable<T>;
   explicit Task(Handle h) noexcept : handle_(h) {}
+
+  bool start(std::coroutine_handle<> parent, Executor* executor, CancelSource* source) const {
+    promise_type& promise = handle_.promise();
+    promise.executor = executor;
+    promise.cancel = source;
+    handle_.resume();
+    if (handle_.done()) return false;
+    promise.continuation = parent;
+    return true;
+  }
+
   Handle handle_;
 };
 
@@ -143,15 +135,16 @@ template <typename T>
 class UnderAwaitable {
  public:
   UnderAwaitable(Task<T> task, CancelSource* source) : task_(std::move(task)), source_(source) {}
-  typename Task<T>::Awaiter operator co_await() const noexcept {
-    auto awaiter = task_.operator co_await();
-    awaiter.under(source_);
-    return awaiter;
+  bool await_ready() const noexcept { return false; }
+  template <typename P>
+  bool await_suspend(std::coroutine_handle<P> parent) const {
+    return task_.start(parent, parent.promise().executor, source_);
   }
+  T await_resume() const { return task_.await_resume(); }
 
  private:
   Task<T> task_;
-  CancelSource* source_;
+  CancelSource* source_;  // null = cannot be cancelled
 };
 }  // namespace detail
 

@@ -44,7 +44,7 @@ struct ResponsePlan {
 };
 // An answer of known length keeps it, anything else is chunked, or for HTTP/1.0 ends by closing.
 // `keep_alive`: the client wished it and nothing of ours (drain, an unread request body) forbids it.
-ResponsePlan plan_response(const ResponseHead& response, const RequestHead& request, bool keep_alive);
+ResponsePlan plan_response(const ResponseHead& response, const RequestFacts& request, bool keep_alive);
 
 struct ResponseContext {
   ResponsePlan plan;

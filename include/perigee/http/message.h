@@ -88,13 +88,10 @@ class HeaderTable {
   std::array<std::uint8_t, kHeaderNameCount> first_;  // valid where present_ has the bit
 };
 
-struct RequestHead {
-  std::string_view method_text;       // of static storage: outlives the bytes
-  std::string_view target;            // origin form as it is forwarded: "/path?query", or "*"
-  std::string_view authority;         // Host as received; empty only from an HTTP/1.0 client that sent none
-  std::string_view upgrade_protocol;  // what Upgrade asks for; empty unless `upgrade` is set
-  std::uint64_t content_length = 0;   // with Framing::length
-  std::uint32_t head_bytes = 0;       // from the first byte to the empty line, included
+// What a request's head says without the bytes that it came in: for whoever outlives them.
+struct RequestFacts {
+  std::uint64_t content_length = 0;  // with Framing::length
+  std::uint32_t head_bytes = 0;      // from the first byte to the empty line, included
   Method method = Method::get;
   std::uint8_t version_minor = 1;  // 0 or 1
   Framing framing = Framing::none;
@@ -104,6 +101,14 @@ struct RequestHead {
 
   // "Content-Length: 0" is Framing::length, and no body.
   [[nodiscard]] bool has_body() const { return framing == Framing::chunked || content_length != 0; }
+};
+
+struct RequestHead : RequestFacts {
+  std::string_view method_text;       // of static storage: outlives the bytes
+  std::string_view target;            // origin form as it is forwarded: "/path?query", or "*"
+  std::string_view authority;         // Host as received; empty only from an HTTP/1.0 client that sent none
+  std::string_view upgrade_protocol;  // what Upgrade asks for; empty unless `upgrade` is set
+
   void rebase(std::string_view from, const char* to);
 };
 
