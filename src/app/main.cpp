@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <malloc.h>
+
 #include "application.h"
 #include "perigee/config/command_line.h"
 #include "perigee/config/export.h"
@@ -67,6 +69,7 @@ int run(const config::CommandLine& line) {
     print(stderr, "perigee: " + *why);
     return 1;
   }
+  malloc_trim(0);  // some megabytes of trees and tables, of which the settings are all that stays
   return app::run({loaded->config, read, service_environment()});
 }
 

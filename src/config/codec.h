@@ -2,10 +2,11 @@
 //
 // A section of the configuration is one `Table<Struct>`: a list of fields, each with its key, its member, its
 // codec and one line for people. The parser, the JSON of the admin API, the JSON Schema and the differences
-// of a reload all walk the same tables. A table is built once and never changed after.
+// of a reload all walk the same tables. A table is never changed once it is built.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -235,8 +236,9 @@ Codec<S> section(Table<S> table) {
   Codec<S> codec;
   codec.schema = table.schema();
   codec.children = table.infos();
-  codec.read = [table](Reader& r, const Node& n, S& out) { return table.read(r, n, out); };
-  codec.write = [table](const S& s, Show show) { return table.write(s, show); };
+  const auto shared = std::make_shared<const Table<S>>(std::move(table));
+  codec.read = [shared](Reader& r, const Node& n, S& out) { return shared->read(r, n, out); };
+  codec.write = [shared](const S& s, Show show) { return shared->write(s, show); };
   return codec;
 }
 

@@ -98,7 +98,9 @@ void add_process(Table<Draft>& t) {
         "A request whose client left holds its slot this long, from dispatch");
 }
 
-Table<Draft> build() {
+}  // namespace
+
+Table<Draft> root_table() {
   Table<Draft> t;
   // First, because what is written under its own key overrides the block.
   add_performance(t);
@@ -109,13 +111,6 @@ Table<Draft> build() {
   add_process(t);
   add_later(t);
   return t;
-}
-
-}  // namespace
-
-const Table<Draft>& root_table() {
-  static const Table<Draft> table = build();
-  return table;
 }
 
 }  // namespace perigee::config

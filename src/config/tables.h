@@ -21,8 +21,8 @@ struct Draft {
   std::vector<std::pair<std::string, WrittenPool>> pools;
 };
 
-// Built at first use, then constant.
-const Table<Draft>& root_table();
+// Built for each use and let go after it: a megabyte that a running program does not need.
+Table<Draft> root_table();
 
 // places_table.cpp
 Codec<Listener> listener();

@@ -101,3 +101,12 @@ def bytes_of_one(rig, ask, answer, answered, first=200, more=400):
 def a_running_stream_holds_no_more_than_2800_bytes(rig):
     taken = bytes_of_one(rig, REQUEST, scripted.events("hello").removesuffix(b"0\r\n\r\n"), b"hello")
     expect("bytes of a stream, its two connections included", taken, lambda n: 1000 < n <= 2800)
+
+
+@scenario(weight=2)
+def an_idle_program_keeps_little_of_its_own(rig):
+    """What it does not share with other programs: a megabyte or two once the configuration is read."""
+    perigee = rig.perigee([rig.worker(lambda connection, request: None)])
+    with open(f"/proc/{perigee.process.pid}/smaps_rollup") as rollup:
+        anonymous = 1024 * int(re.search(r"^Anonymous:\s+(\d+)", rollup.read(), re.M)[1])
+    expect("anonymous memory", anonymous, lambda n: 200_000 < n <= 4 << 20)
