@@ -7,11 +7,13 @@
 #include "application.h"
 
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <future>
 #include <thread>
 #include <utility>
@@ -56,6 +58,13 @@ std::size_t connections_for(const config::Config& config, std::size_t descriptor
   const std::size_t possible = descriptors > 2 * kReservedDescriptors ? (descriptors - kReservedDescriptors) / 2 : descriptors / 3;
   const std::size_t written = config.process.max_connections;
   return written == 0 ? possible : std::min(written, possible);
+}
+
+// Numbers of tenants mean nothing outside this process, nor after it.
+admission::TenantSecret fresh_secret() {
+  admission::TenantSecret secret;
+  if (getrandom(&secret, sizeof secret, 0) != sizeof secret) std::abort();  // cannot fail once the machine is up
+  return secret;
 }
 
 class Application {
@@ -142,6 +151,7 @@ class Application {
     plan->config = config;
     plan->tls = std::move(tls);
     plan->loops = loops_;
+    if (config->knows_tenants()) plan->tenants = std::make_shared<admission::TenantTable>(tenant_secret_, config->tenants);
     for (const config::Worker& worker : config->workers) {
       auto endpoint = co_await net::resolve(loop_, worker.address);
       if (!endpoint) {
@@ -405,6 +415,7 @@ class Application {
   SystemClock clock_;
   config::Snapshot config_;
   telemetry::Log log_;
+  const admission::TenantSecret tenant_secret_ = fresh_secret();
   TlsWatch tls_watch_{log_};
   std::shared_ptr<net::TlsTicketKeys> tickets_ = std::make_shared<net::TlsTicketKeys>(clock_);
   dispatch::Dispatcher dispatcher_;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "perigee/admission/route_table.h"
+#include "perigee/admission/tenant.h"
 #include "perigee/balancing/outcome.h"
 #include "perigee/base/byte_buffer.h"
 #include "perigee/coro/cancel.h"
@@ -97,6 +98,7 @@ struct Exchange {
   Replay replay = Replay::unsent;
   http::ErrorShape error_shape = http::ErrorShape::fastapi;
   http::SseDialect dialect = http::SseDialect::generic;
+  admission::Tenant tenant;  // unknown where nobody asked: see Config::knows_tenants()
   dispatch::PoolId pool = 0;
   std::uint16_t pool_index = 0;  // the same in plan->config->pools
   bool trusted = false;        // the peer is on the trust list

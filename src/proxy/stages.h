@@ -30,6 +30,8 @@ coro::Task<Result<void>> take_body(Exchange& x);
 // Class, priority, replay, pool, bounds. Refuses ambiguous paths and bodies over their bound.
 Result<void> route(Exchange& x);
 void forward_head(Exchange& x);
+// --- tenants.cpp: whose request it is, and the priority that it brings. In the same turn.
+void identify(Exchange& x);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);
 

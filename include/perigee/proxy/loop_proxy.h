@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "perigee/admission/tenant.h"
 #include "perigee/base/random.h"
 #include "perigee/base/time.h"
 #include "perigee/config/config.h"
@@ -38,6 +39,8 @@ struct Plan {
   std::vector<net::TlsClientPtr> tls;
   // The dispatcher's ids of config->pools, in their order.
   std::vector<dispatch::PoolId> pools;
+  // Who is who; null where nobody asks (Config::knows_tenants).
+  std::shared_ptr<const admission::TenantTable> tenants;
   unsigned loops = 1;  // that share what is bounded for the process
 };
 using PlanPtr = std::shared_ptr<const Plan>;
