@@ -40,6 +40,7 @@ RateAnswer gcra(const RateSpec& spec, TimePoint tat, TimePoint now, std::uint64_
   answer.reset = stands - now;
   const Duration free = spec.tolerance() - answer.reset;
   answer.remaining = free > Duration::zero() ? static_cast<std::uint64_t>(free / spec.each) : 0;
+  if (answer.remaining < spec.burst) answer.grows = spec.each * static_cast<std::int64_t>(answer.remaining + 1) - free;
   if (!answer.allowed) answer.retry_after = std::max(allow_at - now, Duration::zero());
   return answer;
 }
@@ -92,6 +93,17 @@ GcraTable::Slot& GcraTable::slot(std::uint64_t key, TimePoint now) {
     }
     *least = {key, now, 0};
     return *least;
+  }
+}
+
+void GcraTable::rescale(Duration each_before, Duration each_now, TimePoint now) {
+  if (each_before == each_now || each_before <= Duration::zero()) return;
+  const double factor = static_cast<double>(each_now.count()) / static_cast<double>(each_before.count());
+  constexpr Duration kMost = std::chrono::hours(24 * 365 * 10);
+  for (std::size_t i = 0; i < slots_; ++i) {
+    if (table_[i].key == 0 || table_[i].tat <= now) continue;
+    const double used = to_seconds(table_[i].tat - now) * factor;
+    table_[i].tat = now + (used < to_seconds(kMost) ? from_seconds(used) : kMost);
   }
 }
 

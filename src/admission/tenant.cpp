@@ -182,4 +182,11 @@ std::string TenantTable::shown(const Tenant& tenant) const {
   return out;
 }
 
+std::string TenantTable::shown(std::uint64_t id) const {
+  for (const Named& named : named_) {
+    if (named.id == id) return named.name;
+  }
+  return shown(Tenant{id, 0});
+}
+
 }  // namespace perigee::admission

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "perigee/config/redis_url.h"
 #include "tables.h"
 #include "values.h"
 
@@ -64,7 +65,9 @@ Codec<std::string> redis_url() {
       out.clear();
       return true;
     }
-    return read(r, n, out);
+    if (!read(r, n, out)) return false;
+    // Its own report: it may hold a password.
+    return parse_redis_url(out).has_value() || r.error(n.mark, "expected a URL such as `redis://USER:PASSWORD@127.0.0.1:6379/0`");
   };
   codec.write = [write = codec.write](const std::string& value, Show show) {
     return value.empty() ? Json("none") : write(value, show);

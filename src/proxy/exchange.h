@@ -33,6 +33,7 @@ namespace perigee::proxy {
 struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
+class RateHold;
 
 // Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
 struct Texts {
@@ -136,6 +137,8 @@ struct Exchange {
   std::unique_ptr<coro::Scope> upload;    // the rest of a large body, on its way
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
+
+  std::unique_ptr<RateHold> rates;        // where some rate holds for it
 
   std::string client_address;  // the client's, as trusted peers tell it; empty: the peer is the client
 

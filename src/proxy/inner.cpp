@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "heart_beat.h"
+#include "rates.h"
 #include "stages.h"
 
 namespace perigee::proxy {

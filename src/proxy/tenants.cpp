@@ -52,7 +52,7 @@ std::string_view key_in_query(std::string_view target, std::span<char> place) {
 
 }  // namespace
 
-void identify(Exchange& x) {
+void identify(Exchange& x, std::string_view path) {
   const admission::TenantTable* const tenants = x.plan->tenants.get();
   if (tenants == nullptr) return;
   const http::HeaderTable& table = x.proxy.request_table;
@@ -68,6 +68,7 @@ void identify(Exchange& x) {
   x.tenant = tenants->identify(claims);
   const auto priority = tenants->priority(x.tenant);
   if (priority && !x.verdict.outside_slots) x.verdict.priority = *priority;
+  match_rates(x, path, claims);
 }
 
 }  // namespace perigee::proxy

@@ -41,6 +41,7 @@ TEST_CASE("ten a second, burst of five: the example") {
   CHECK(sixth.remaining == 0);
   CHECK(sixth.retry_after == 100ms);
   CHECK(sixth.reset == 500ms);
+  CHECK(sixth.grows == 100ms);
   const RateAnswer at_100 = b.ask(100ms);
   CHECK(at_100.allowed);
   CHECK(at_100.remaining == 0);
@@ -51,6 +52,8 @@ TEST_CASE("ten a second, burst of five: the example") {
   const RateAnswer at_1s = b.ask(1000ms);
   CHECK(at_1s.allowed);
   CHECK(at_1s.remaining == 4);
+  CHECK(at_1s.grows == 100ms);
+  CHECK(gcra(b.spec, TimePoint{}, kStart, 6).grows == 0ms);
 }
 
 TEST_CASE("more than the burst never passes and costs nothing") {
@@ -141,6 +144,10 @@ TEST_CASE("the table: keys keep apart, free slots are used again, a full one for
   for (std::uint64_t key = 1000; key < 9000; ++key) (void)table.slot(key, later);
   CHECK(table.slots() == slots);
   CHECK(table.evicted() == 0);
+  // A rate that is halved: what was used stays, and takes twice as long to come back.
+  table.slot(77, later).tat = later + 3s;
+  table.rescale(1s, 2s, later);
+  CHECK(table.find(77)->tat == later + 6s);
   // None runs out: the bound holds.
   for (std::uint64_t key = 10'000; key < 20'000; ++key) table.slot(key, later).tat = later + std::chrono::seconds(key);
   CHECK(table.slots() == 1024);

@@ -31,6 +31,7 @@ struct RateAnswer {
   bool allowed = false;
   bool never = false;            // n is more than the burst: no wait helps
   std::uint64_t remaining = 0;   // tokens that could be taken at once, after this request if it was allowed
+  Duration grows{};              // until one more could be taken; zero where all are there
   Duration reset{};              // until the whole burst is there again
   Duration retry_after{};        // refused: until n tokens are there
 };
@@ -61,6 +62,9 @@ class GcraTable {
   [[nodiscard]] Slot* find(std::uint64_t key);
   // The same, made where there is none. `key` is not 0. Valid until the next call.
   [[nodiscard]] Slot& slot(std::uint64_t key, TimePoint now);
+
+  // The rate changed: what was used, counted in tokens, stays. Walks the table.
+  void rescale(Duration each_before, Duration each_now, TimePoint now);
 
   [[nodiscard]] std::size_t slots() const { return slots_; }
   [[nodiscard]] const Slot& at(std::size_t i) const { return table_[i]; }

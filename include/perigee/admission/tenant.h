@@ -61,6 +61,8 @@ class TenantTable {
 
   // For operators: its name, or 16 hex digits.
   [[nodiscard]] std::string shown(const Tenant& tenant) const;
+  // The same of a bare id.
+  [[nodiscard]] std::string shown(std::uint64_t id) const;
 
   [[nodiscard]] double weight(const Tenant& tenant) const { return tenant.named == 0 ? 1.0 : named_[tenant.named - 1U].weight; }
   [[nodiscard]] std::optional<Priority> priority(const Tenant& tenant) const {
