@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <future>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -311,8 +312,23 @@ class Application {
   Task<void> tick() {
     for (;;) {
       view_->tick();
+      watch_redis();
       const auto slept = co_await coro::sleep_until(loop_.now() + std::chrono::seconds(1));
       if (!slept) co_return;
+    }
+  }
+
+  // Says when rates begin to be kept alone, and when together again.
+  void watch_redis() {
+    if (!config_->redis.enabled()) return;
+    const bool connected = redis_counters_.connected.load(std::memory_order_relaxed) > 0;
+    const std::string_view trouble = view_->redis_trouble();
+    if (connected == redis_connected_ || (!connected && trouble.empty())) return;
+    redis_connected_ = connected;
+    if (connected) {
+      log_.info("Redis answers: rates are shared");
+    } else {
+      log_.warn("Redis is away: this sidecar takes its part of each rate", {{"why", trouble}});
     }
   }
 
@@ -493,6 +509,7 @@ class Application {
   bool draining_ = false;
   bool reloading_ = false;
   bool reload_again_ = false;
+  std::optional<bool> redis_connected_;  // as the log knows it
   bool redis_told_ = false;  // the loops know of one
 };
 

@@ -26,10 +26,15 @@ class RateHold {
   std::uint64_t input = 0;              // tokens of the prompt, as estimated
 
   // A piece of the answer's body went by; `outputs`: events with model output that ended in it.
-  void see(std::string_view piece, std::uint32_t outputs) {
+  void see_event(std::string_view piece, std::uint32_t outputs) {
+    if (!counts_tokens) return;
+    outputs_ += outputs;
+    // A stream may last for minutes: nothing is kept of it before it begins to speak of tokens, which is at its end.
+    if (!tail_.text().empty() || piece.find("_tokens\"") != std::string_view::npos) tail_.see(piece);
+  }
+  void see_body(std::string_view piece) {
     if (!counts_tokens) return;
     bytes_ += piece.size();
-    outputs_ += outputs;
     tail_.see(piece);
   }
   // Tokens of the whole exchange, and of its answer.

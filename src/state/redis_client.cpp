@@ -245,8 +245,11 @@ Task<Result<RedisReply>> RedisClient::call(std::vector<std::string> args, Durati
   }
   if (waited.error().kind == ErrorKind::timeout && waited.error().detail == kTooSlow.detail) {
     counters_.timeouts.fetch_add(1, std::memory_order_relaxed);
-    // Whoever asks next must not wait as well.
-    if (++timeouts_in_a_row_ >= kTimeoutsInARow && connection_ != nullptr) connection_->cancel(kHangs);
+    // Whoever asks next must not wait as well. Those that were under way together count as one: a loop that was late
+    // itself sees its timers before its answers.
+    if (executor_.now() - last_timeout_ >= limit) ++timeouts_in_a_row_;
+    last_timeout_ = executor_.now();
+    if (timeouts_in_a_row_ >= kTimeoutsInARow && connection_ != nullptr) connection_->cancel(kHangs);
   }
   co_return std::unexpected(waited.error());
 }

@@ -9,7 +9,7 @@ import time
 
 import scripted
 
-from harness import chat, expect, free_port, get, post, scenario, slots, until
+from harness import Answer, chat, expect, free_port, get, post, scenario, slots, until
 
 PRECIOUS = "orbit_precious-key-of-acme-0123456789"
 OTHER = "orbit_some-other-key-0123456789abcdef"
@@ -20,7 +20,12 @@ def echo(connection, request):
     if request.method != "POST":
         connection.send(scripted.whole(b"ok"))
         return
-    if b"stream" in request.body:
+    if b"with-usage" in request.body:
+        usage = '{"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 23, "total_tokens": 123}}'
+        word = '{"choices": [{"index": 0, "delta": {"content": "a \\"total_tokens\\": 9"}, "finish_reason": null}]}'
+        end = '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
+        connection.send(scripted.events(word, end, usage, "[DONE]"))
+    elif b"stream" in request.body:
         tokens = ['{"response": "a ", "done": false}'] * 10
         connection.send(scripted.events('{"request_id": "r"}', *tokens, '{"done": true}'))
     else:
@@ -64,9 +69,17 @@ def a_tenant_over_its_rate_is_told_when_to_come_back(rig):
     expect("health never", "ratelimit" in asked(perigee, PRECIOUS, "/health").fields, False)
     openai = perigee.ask(post("/v1/chat/completions", {}, key_field(PRECIOUS)))
     expect("chats have rates of their own", openai.status, 200)
+    with perigee.wire() as wire:
+        wire.send(
+            f"POST /api/files/1/query HTTP/1.1\r\nHost: x\r\nX-API-Key: {PRECIOUS}\r\nContent-Length: 50\r\n"
+            "Expect: 100-continue\r\n\r\n".encode()
+        )
+        waiting = Answer(wire.answer(False))
+        expect("who waits for leave gets none", waiting.status, 429)
+        expect("and is closed: its body may come all the same", waiting.fields["connection"], "close")
     line = perigee.line(reason="rate_limited")
     expect("log", (line["status"], line["priority"], line.get("backend")), (429, "high", None))
-    expect("metric", perigee.metric("perigee_rate_limit_requests_total", policy="search", result="refused_requests"), 3)
+    expect("metric", perigee.metric("perigee_rate_limit_requests_total", policy="search", result="refused_requests"), 4)
     page = perigee.page("rates")["policies"]
     expect("operators see names and hashes", page[0]["most_used_by"], lambda keys: sorted(
         len(k["key"]) for k in keys) == [4, 16, 16] and any(k["key"] == "acme" and k["requests_used"] == 3 for k in keys))
@@ -111,6 +124,13 @@ def tokens_are_counted_when_they_are_known(rig):
         list(wire.stream())
     tokens = until("its events are counted", lambda: perigee.metric("perigee_rate_limit_tokens_total", policy="tok") - 1000)
     expect("ten events and the prompt", tokens, lambda n: 11 <= n <= 80)
+    before = perigee.metric("perigee_rate_limit_tokens_total", policy="tok")
+    with perigee.wire() as wire:
+        wire.send(chat("with-usage", session="u", path="/v1/chat/completions", fields=[key_field(OTHER)]))
+        expect("a stream that names its usage", wire.head().status, 200)
+        list(wire.stream())
+    counted = until("is counted by it", lambda: perigee.metric("perigee_rate_limit_tokens_total", policy="tok") - before)
+    expect("tokens", counted, 123)
     expect("what is no chat has no tokens", asked(perigee, PRECIOUS).status, 200)
 
 
@@ -281,6 +301,7 @@ def redis_goes_and_comes(rig):
         expect(f"{away}: the slowest", client.slowest, lambda s: s < 0.25)  # a busy machine; the bound itself is 5 ms
         expect(f"{away}: counted", perigee.metric("perigee_redis_fallbacks_total"), lambda n: n > before)
         until("seen", lambda: perigee.metric("perigee_redis_connected") == 0)
+        until("told", lambda: perigee.log().count("Redis is away") == ("hangs", "dead").index(away) + 1)
         if away == "hangs":
             redis.process.send_signal(signal.SIGCONT)
         else:

@@ -111,6 +111,7 @@ class RedisClient {
   Session* session_ = nullptr;  // the one in use, greeted
   coro::CancelSource* connection_ = nullptr;  // of the one there is
   std::uint32_t timeouts_in_a_row_ = 0;
+  TimePoint last_timeout_{};
   bool running_ = false;
   bool changed_ = false;  // other settings: no pause before the next connection
   coro::Scope scope_;
