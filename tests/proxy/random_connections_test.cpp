@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "perigee/base/sanitizer.h"
 #include "world.h"
 
 namespace perigee::test {
@@ -12,17 +13,6 @@ namespace {
 
 using coro::Task;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 constexpr std::uint64_t kSeeds = kSanitized ? 60 : 600;
 constexpr int kSteps = 220;
 constexpr std::size_t kClients = 10;
