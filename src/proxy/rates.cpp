@@ -6,6 +6,7 @@
 #include "rates.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "inner.h"
 #include "perigee/state/shared_rates.h"
@@ -109,16 +110,17 @@ void match_rates(Exchange& x, std::string_view path, const admission::Claims& cl
   auto hold = std::make_unique<RateHold>();
   const config::Redis& redis = x.plan->config->redis;
   const auto is_own = [&](const RateMatch& m) { return !redis.enabled() || !m.policy->written.shared; };
-  std::ranges::stable_partition(matches, is_own);
-  hold->own = static_cast<std::size_t>(std::ranges::count_if(matches, is_own));
-  for (std::size_t i = hold->own; i < matches.size(); ++i) {
-    hold->names.push_back(name_of(matches[i], tenants, claims, x.tenant, x.plan->redis_secret));
+  std::ranges::copy_if(matches, std::back_inserter(hold->matches), is_own);
+  hold->own = hold->matches.size();
+  for (const RateMatch& match : matches) {
+    if (is_own(match)) continue;
+    hold->matches.push_back(match);
+    hold->names.push_back(name_of(match, tenants, claims, x.tenant, x.plan->redis_secret));
   }
   hold->rates = x.plan->rates;
   hold->policies = x.plan->rate_policies;
   const bool chat = x.verdict.request_class == RequestClass::chat || x.dialect != http::SseDialect::generic;
   hold->counts_tokens = chat && std::ranges::any_of(matches, [](const RateMatch& m) { return m.policy->tokens.has_value(); });
-  hold->matches = std::move(matches);
   x.rates = std::move(hold);
 }
 
