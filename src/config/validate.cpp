@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nearest.h"
+#include "perigee/config/redis_url.h"
 #include "units.h"
 
 namespace perigee::config {
@@ -265,6 +266,9 @@ void warn(const Config& config, Reader& r) {
   }
   if (config.admin_routes == AdminRoutes::trusted && config.trusted.empty()) {
     r.warning("admin_routes", "`trusted` is empty: nobody can call ORBIT's admin routes");
+  }
+  if (config.redis.enabled() && config.redis.secret.empty() && parse_redis_url(config.redis.url).value_or(RedisPlace{}).password.empty()) {
+    r.warning("redis", "neither password nor `secret`: who reads Redis can tell clients' addresses from their names there");
   }
   if (config.queue.entries == 0)
     r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");
