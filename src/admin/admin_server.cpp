@@ -75,6 +75,7 @@ Page AdminServer::Inner::page_for(const http::RequestHead& head) const {
   if (path == "/metrics") return {200, telemetry::kMetricsContentType, metrics_page(view)};
   if (path == "/api/v1/status") return {200, "application/json", status_page(view)};
   if (path == "/api/v1/backends") return {200, "application/json", backends_page(view)};
+  if (path == "/api/v1/rates") return {200, "application/json", rates_page(view)};
   if (path == "/api/v1/queues") return {200, "application/json", queues_page(view)};
   if (path == "/api/v1/config") return {200, "application/json", config_page(view)};
   return error_page(404, "no such page; / lists them");

@@ -172,7 +172,7 @@ std::string index_page(const View& view) {
          "\n\n/healthz          this process answers\n/readyz           it takes requests, and a worker is up\n"
          "/metrics          for Prometheus\n/api/v1/status    one look at everything\n"
          "/api/v1/backends  each worker: health, slots, pace, lag, breaker\n"
-         "/api/v1/queues    who waits, how fast the queue drains\n/api/v1/config    the configuration in effect\n";
+         "/api/v1/queues    who waits, how fast the queue drains\n/api/v1/rates     each rate, and who has used most of it\n/api/v1/config    the configuration in effect\n";
 }
 
 std::string metrics_page(const View& view) {
@@ -183,7 +183,8 @@ std::string metrics_page(const View& view) {
   const Reloads& r = view.reloads();
   telemetry::ReloadGauges reloads{r.succeeded, r.failed, {}, r.last_failed};
   if (r.last_success_wall_ms) reloads.last_success_seconds = static_cast<double>(*r.last_success_wall_ms) / 1000.0;
-  return telemetry::render_metrics({view.version(), totals, fleet, process, reloads, recent, view.access_log(), view.tls()});
+  return telemetry::render_metrics({view.version(), totals, fleet, process, reloads, recent, view.access_log(), view.tls(), view.rates(),
+                                    view.redis()});
 }
 
 std::string status_page(const View& view) {
@@ -246,6 +247,39 @@ std::string queues_page(const View& view) {
                      {"waited", status.waits},
                      {"left_while_waiting", status.cancelled},
                      {"refused", {{"at_door", refused_of(status.refused_at_door)}, {"waiting", refused_of(status.refused_waiting)}}}};
+  return text(page);
+}
+
+std::string rates_page(const View& view) {
+  const config::Snapshot config = view.config();
+  const telemetry::RateCounts counts = view.rates();
+  const std::vector<RateRow> rows = view.rate_usage();
+  Json policies = Json::array();
+  for (std::size_t i = 0; i < rows.size() && i < config->rate_limits.size(); ++i) {
+    const config::RateLimit& limit = config->rate_limits[i];
+    Json keys = Json::array();
+    for (const RateRow::Key& key : rows[i].keys) {
+      keys.push_back({{"key", key.shown}, {"requests_used", key.requests}, {"tokens_used", key.tokens}});
+    }
+    Json policy = {{"name", rows[i].name}, {"by", config::kRateByNames[static_cast<std::size_t>(limit.by)]}, {"per_s", seconds(limit.per)}};
+    if (limit.requests) policy["requests"] = *limit.requests;
+    if (limit.tokens) policy["tokens"] = *limit.tokens;
+    for (const auto& c : counts.policies) {
+      if (c.name != rows[i].name) continue;
+      policy["allowed"] = c.allowed;
+      policy["refused"] = {{"requests", c.refused_requests}, {"tokens", c.refused_tokens}};
+      policy["tokens_counted"] = c.tokens;
+    }
+    policy["most_used_by"] = std::move(keys);
+    policies.push_back(std::move(policy));
+  }
+  Json page = {{"policies", policies}};
+  const telemetry::RedisCounts redis = view.redis();
+  if (redis.configured) {
+    page["redis"] = {{"connected", redis.connected}, {"trouble", view.redis_trouble()}, {"calls", redis.calls},
+                     {"answers", redis.answers},     {"timeouts", redis.timeouts},      {"failures", redis.failures},
+                     {"fallbacks", redis.fallbacks}};
+  }
   return text(page);
 }
 

@@ -12,6 +12,7 @@ namespace perigee::admin {
 [[nodiscard]] std::string status_page(const View& view);
 [[nodiscard]] std::string backends_page(const View& view);
 [[nodiscard]] std::string queues_page(const View& view);
+[[nodiscard]] std::string rates_page(const View& view);
 [[nodiscard]] std::string config_page(const View& view);
 
 }  // namespace perigee::admin

@@ -7,12 +7,15 @@
 #include "application.h"
 
 #include <signal.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <future>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -21,6 +24,7 @@
 #include "io_thread.h"
 #include "perigee/admin/admin_server.h"
 #include "perigee/config/export.h"
+#include "perigee/config/redis_url.h"
 #include "perigee/coro/scope.h"
 #include "perigee/coro/sleep.h"
 #include "perigee/net/signals.h"
@@ -56,6 +60,13 @@ std::size_t connections_for(const config::Config& config, std::size_t descriptor
   const std::size_t possible = descriptors > 2 * kReservedDescriptors ? (descriptors - kReservedDescriptors) / 2 : descriptors / 3;
   const std::size_t written = config.process.max_connections;
   return written == 0 ? possible : std::min(written, possible);
+}
+
+// Numbers of tenants mean nothing outside this process, nor after it.
+admission::TenantSecret fresh_secret() {
+  admission::TenantSecret secret;
+  if (getrandom(&secret, sizeof secret, 0) != sizeof secret) std::abort();  // cannot fail once the machine is up
+  return secret;
 }
 
 class Application {
@@ -112,7 +123,7 @@ class Application {
     auto plan = co_await make_plan(config_, tls->workers);
     if (!plan) co_return false;
     if (!open_access_log()) co_return false;
-    const Shared shared{clock_, dispatcher_, stopped_, sink_.get()};
+    const Shared shared{clock_, dispatcher_, stopped_, sink_.get(), redis_counters_};
     shared_ = std::make_unique<Shared>(shared);
     const std::uint64_t seed = static_cast<std::uint64_t>(clock_.wall_ms()) * 0x9E3779B97F4A7C15ULL ^ static_cast<std::uint64_t>(getpid());
     for (unsigned i = 0; i < loops_; ++i) {
@@ -121,6 +132,9 @@ class Application {
     view_ = std::make_unique<FleetView>(clock_, dispatcher_, threads_, sink_.get());
     view_->current = config_;
     view_->tls_metrics = &tls_watch_.metrics();
+    view_->redis_counters = &redis_counters_;
+    note_rates(**plan);
+    co_await connect_redis(*config_);
     note_tls(tls->notes);
     const std::size_t connections = connections_for(*config_, descriptors);
     acceptor_ = std::make_unique<Acceptor>(threads_, connections);
@@ -142,6 +156,7 @@ class Application {
     plan->config = config;
     plan->tls = std::move(tls);
     plan->loops = loops_;
+    if (config->knows_tenants()) plan->tenants = std::make_shared<admission::TenantTable>(tenant_secret_, config->tenants);
     for (const config::Worker& worker : config->workers) {
       auto endpoint = co_await net::resolve(loop_, worker.address);
       if (!endpoint) {
@@ -155,8 +170,48 @@ class Application {
       log_.error("the configuration cannot be used", {{"why", configured.error().detail}});
       co_return std::unexpected(configured.error());
     }
+    plan->rates = rates_;
+    const admission::RatePoliciesPtr policies = rates_->configure(config->rate_limits, config->tenants, clock_.now());
+    if (!config->rate_limits.empty()) plan->rate_policies = policies;
+    if (const auto redis = config::parse_redis_url(config->redis.url)) {
+      plan->redis_secret = config->redis.secret.empty() ? redis->password : config->redis.secret;
+    }
     for (const config::Pool& pool : config->pools) plan->pools.push_back(dispatcher_.pool(pool.name).value_or(0));
     co_return proxy::PlanPtr(std::move(plan));
+  }
+
+  void note_rates(const proxy::Plan& plan) {
+    view_->rate_book = rates_;
+    view_->rate_policies = plan.rate_policies;
+    view_->tenants = plan.tenants;
+  }
+
+  // Tells the loops of the Redis. One that cannot be reached is no reason not to run: each rate is then kept by each
+  // sidecar, in part.
+  Task<void> connect_redis(const config::Config& config) {
+    const auto place = config::parse_redis_url(config.redis.url);
+    if (!place && !redis_told_) co_return;
+    state::RedisSettings settings;
+    if (place) {
+      settings.user = place->user;
+      settings.password = place->password;
+      settings.database = place->database;
+      settings.timeout = config.redis.timeout;
+      auto endpoint = co_await net::resolve(loop_, place->address);
+      net::TlsNotes notes;
+      auto tls = place->tls ? net::load_tls_client({}, "redis", place->address.host, tls_parts(), notes)
+                            : std::expected<net::TlsClientPtr, std::string>();
+      if (!endpoint) {
+        log_.error("the name of Redis is not known: rates are not shared until the next reload", {{"address", place->address.text()}});
+      } else if (!tls) {
+        log_.error("TLS to Redis cannot be set up: rates are not shared", {{"why", tls.error()}});
+      } else {
+        settings.endpoint = *endpoint;
+        settings.tls = *tls;
+      }
+    }
+    redis_told_ = true;
+    for (auto& thread : threads_) thread->use_redis(settings);
   }
 
   net::TlsParts tls_parts() { return {tickets_, &tls_watch_, clock_.wall_ms()}; }
@@ -257,8 +312,23 @@ class Application {
   Task<void> tick() {
     for (;;) {
       view_->tick();
+      watch_redis();
       const auto slept = co_await coro::sleep_until(loop_.now() + std::chrono::seconds(1));
       if (!slept) co_return;
+    }
+  }
+
+  // Says when rates begin to be kept alone, and when together again.
+  void watch_redis() {
+    if (!config_->redis.enabled()) return;
+    const bool connected = redis_counters_.connected.load(std::memory_order_relaxed) > 0;
+    const std::string_view trouble = view_->redis_trouble();
+    if (connected == redis_connected_ || (!connected && trouble.empty())) return;
+    redis_connected_ = connected;
+    if (connected) {
+      log_.info("Redis answers: rates are shared");
+    } else {
+      log_.warn("Redis is away: this sidecar takes its part of each rate", {{"why", trouble}});
     }
   }
 
@@ -333,6 +403,7 @@ class Application {
       if (change.needs_restart) view_->reload_state.waiting_restart.push_back(change.key);
     }
     for (const config::Diagnostic& warning : loaded->warnings) log_.warn(config::to_string(warning));
+    const config::Redis redis_before = config_->redis;
     config_ = fresh;
     view_->current = fresh;
     log_.set_level(fresh->process.log_level);
@@ -340,6 +411,8 @@ class Application {
     note_tls(tls->notes);
     set_listeners_tls(*fresh, tls->listeners);
     probing_->set(**plan);
+    note_rates(**plan);
+    if (!(redis_before == fresh->redis)) co_await connect_redis(*fresh);
     for (auto& thread : threads_) {
       thread->post([next = *plan](net::Loop&, proxy::LoopProxy& proxy) mutable { proxy.adopt(std::move(next)); });
     }
@@ -405,8 +478,11 @@ class Application {
   SystemClock clock_;
   config::Snapshot config_;
   telemetry::Log log_;
+  const admission::TenantSecret tenant_secret_ = fresh_secret();
   TlsWatch tls_watch_{log_};
   std::shared_ptr<net::TlsTicketKeys> tickets_ = std::make_shared<net::TlsTicketKeys>(clock_);
+  const std::shared_ptr<admission::Rates> rates_ = std::make_shared<admission::Rates>();
+  state::RedisCounters redis_counters_;
   dispatch::Dispatcher dispatcher_;
   proxy::StoppedStreams stopped_;
   std::unique_ptr<telemetry::LogSink> sink_;
@@ -433,6 +509,8 @@ class Application {
   bool draining_ = false;
   bool reloading_ = false;
   bool reload_again_ = false;
+  std::optional<bool> redis_connected_;  // as the log knows it
+  bool redis_told_ = false;  // the loops know of one
 };
 
 }  // namespace

@@ -50,6 +50,44 @@ telemetry::TlsCounts FleetView::tls() const {
   return counts;
 }
 
+telemetry::RateCounts FleetView::rates() const {
+  return rate_book ? rate_book->counts() : telemetry::RateCounts{};
+}
+
+std::vector<admin::RateRow> FleetView::rate_usage() const {
+  constexpr std::size_t kKeysShown = 20;
+  std::vector<admin::RateRow> rows;
+  if (!rate_policies || !tenants) return rows;
+  for (const admission::RatePolicy& policy : rate_policies->all) {
+    admin::RateRow row{policy.written.name, {}};
+    for (const admission::RateUsage& usage : rate_book->usage(policy, kKeysShown, clock_.now())) {
+      const bool all = policy.written.by == config::RateBy::all;
+      row.keys.push_back({all ? std::string("all") : tenants->shown(usage.key), usage.requests_used, usage.tokens_used});
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+telemetry::RedisCounts FleetView::redis() const {
+  telemetry::RedisCounts counts;
+  counts.configured = current->redis.enabled();
+  if (!counts.configured || redis_counters == nullptr) return counts;
+  counts.connected = redis_counters->connected.load(std::memory_order_relaxed) > 0;
+  counts.calls = redis_counters->calls.load(std::memory_order_relaxed);
+  counts.answers = redis_counters->answers.load(std::memory_order_relaxed);
+  counts.timeouts = redis_counters->timeouts.load(std::memory_order_relaxed);
+  counts.failures = redis_counters->failures.load(std::memory_order_relaxed);
+  counts.fallbacks = redis_counters->fallbacks.load(std::memory_order_relaxed);
+  counts.connects = redis_counters->connects.load(std::memory_order_relaxed);
+  counts.latency_ns = redis_counters->latency_ns.load(std::memory_order_relaxed);
+  return counts;
+}
+
+std::string_view FleetView::redis_trouble() const {
+  return redis_counters == nullptr ? "" : redis_counters->trouble.load(std::memory_order_relaxed);
+}
+
 telemetry::LogSink::Counters FleetView::access_log() const {
   return log_ == nullptr ? telemetry::LogSink::Counters{} : log_->counters();
 }

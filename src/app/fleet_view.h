@@ -10,8 +10,10 @@
 
 #include "io_thread.h"
 #include "perigee/admin/view.h"
+#include "perigee/admission/rates.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "perigee/health/process_stats.h"
+#include "perigee/state/redis_client.h"
 
 namespace perigee::app {
 
@@ -28,6 +30,11 @@ class FleetView final : public admin::View {
   const telemetry::TlsMetrics* tls_metrics = nullptr;  // outlives the view
   std::optional<std::int64_t> certificate_expiry;
   std::map<std::string, admin::Probed> probes;  // by backend name; pruned at each reload
+  // Rates; null where none were ever written.
+  std::shared_ptr<admission::Rates> rate_book;
+  admission::RatePoliciesPtr rate_policies;
+  std::shared_ptr<const admission::TenantTable> tenants;
+  const state::RedisCounters* redis_counters = nullptr;  // outlives the view
   // Every second: quantiles of the last minute, host load.
   void tick();
 
@@ -50,6 +57,10 @@ class FleetView final : public admin::View {
   [[nodiscard]] telemetry::LogSink::Counters access_log() const override;
   [[nodiscard]] telemetry::TlsCounts tls() const override;
   [[nodiscard]] const admin::Reloads& reloads() const override { return reload_state; }
+  [[nodiscard]] telemetry::RateCounts rates() const override;
+  [[nodiscard]] std::vector<admin::RateRow> rate_usage() const override;
+  [[nodiscard]] telemetry::RedisCounts redis() const override;
+  [[nodiscard]] std::string_view redis_trouble() const override;
 
  private:
   const Clock& clock_;

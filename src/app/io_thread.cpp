@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "perigee/coro/scope.h"
+#include "perigee/state/shared_rates.h"
 
 namespace perigee::app {
 
@@ -58,13 +59,19 @@ void block_signals() {
 // Everything that belongs to the loop, built and destroyed on its thread.
 struct IoThread::Running {
   Running(IoThread& t, const Shared& s, proxy::PlanPtr plan, std::uint64_t seed)
-      : thread(t), dispatcher(s.dispatcher), loop(s.clock), waker(loop), port(s.dispatcher, waker), connector(loop) {
+      : thread(t),
+        dispatcher(s.dispatcher),
+        loop(s.clock),
+        waker(loop),
+        port(s.dispatcher, waker),
+        connector(loop),
+        shared_rates(loop.executor(), connector, s.redis, seed ^ 0x5EEDULL) {
     if (s.log_sink != nullptr) {
       const config::AccessLog& log = plan->config->access_log;
       access_log = std::make_unique<telemetry::AccessLogBuffer>(*s.log_sink, log.block, log.flush);
     }
     const proxy::LoopParts parts{loop.executor(), s.clock,    connector,        s.dispatcher, port,
-                                 t.metrics_,      access_log.get(), s.stopped, seed};
+                                 t.metrics_,      access_log.get(), s.stopped, seed,            &shared_rates};
     proxy = std::make_unique<proxy::LoopProxy>(parts, std::move(plan));
     waker.attach(port);
     t.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
@@ -85,13 +92,15 @@ struct IoThread::Running {
   // Cuts what runs, waits for its last word, ends the loop.
   void stop() {
     proxy->cut();
+    shared_rates.client().stop();
     struct Last {
-      static coro::Task<void> run(proxy::LoopProxy& p, net::Loop& l) {
+      static coro::Task<void> run(proxy::LoopProxy& p, state::RedisClient& redis, net::Loop& l) {
         co_await p.join();
+        co_await redis.join();
         l.stop();
       }
     };
-    last.spawn(Last::run(*proxy, loop));
+    last.spawn(Last::run(*proxy, shared_rates.client(), loop));
   }
 
   IoThread& thread;
@@ -100,6 +109,7 @@ struct IoThread::Running {
   LoopWaker waker;
   dispatch::LoopPort port;
   net::SocketConnector connector;
+  state::SharedRates shared_rates;
   std::unique_ptr<telemetry::AccessLogBuffer> access_log;
   std::unique_ptr<proxy::LoopProxy> proxy;
   Alarm pump{[this] { dispatcher.pump(loop.now()); }};
@@ -125,6 +135,10 @@ net::Loop& IoThread::loop() { return running_->loop; }
 
 void IoThread::post(Work work) {
   running_->loop.post([this, work = std::move(work)]() mutable { work(running_->loop, *running_->proxy); });
+}
+
+void IoThread::use_redis(state::RedisSettings settings) {
+  running_->loop.post([this, settings = std::move(settings)] { running_->shared_rates.client().use(settings); });
 }
 
 void IoThread::take(int fd, bool is_unix, const config::Listener& from, net::TlsServerPtr tls) {

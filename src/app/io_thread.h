@@ -14,6 +14,7 @@
 #include "perigee/net/loop.h"
 #include "perigee/net/tls.h"
 #include "perigee/proxy/loop_proxy.h"
+#include "perigee/state/redis_client.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
 
@@ -25,6 +26,7 @@ struct Shared {
   dispatch::Dispatcher& dispatcher;
   proxy::StoppedStreams& stopped;
   telemetry::BlockSink* log_sink;  // null: no access log
+  state::RedisCounters& redis;
 };
 
 class IoThread {
@@ -41,6 +43,8 @@ class IoThread {
   // A connection for this loop; `fd` changes hands. Called by the acceptor only. `from` outlives the thread; `tls`: null
   // = plain.
   void take(int fd, bool is_unix, const config::Listener& from, net::TlsServerPtr tls);
+  // The Redis that sidecars share rates through, from now on.
+  void use_redis(state::RedisSettings settings);
   // Connections here, those on their way included.
   [[nodiscard]] std::size_t connections() const;
   // Exchanges that are not over, as of the end of the loop's last turn.

@@ -19,23 +19,6 @@ Codec<Nothing> deadlines() {
   return section(std::move(t));
 }
 
-Codec<Nothing> tenant() {
-  Table<Nothing> t;
-  t.later("weight", number(0.01, 100), "share of the work beside other tenants");
-  t.later("priority", one_of<Priority>(kPriorityNames), "priority of its requests");
-  return section(std::move(t));
-}
-
-Codec<Nothing> rate_limit() {
-  Table<Nothing> t;
-  t.later("class", one_of<RequestClass>(kClassNames), "class it holds for");
-  t.later("requests", count(1, 1'000'000'000), "requests a tenant may send in `per`");
-  t.later("tokens", count(1, 4'000'000'000), "tokens a tenant may have generated in `per`");
-  t.later("per", duration(1s, 31 * kDay), "the time");
-  t.later("burst", count(1, 1'000'000'000), "requests that may come at once");
-  return section(std::move(t));
-}
-
 Codec<Nothing> throttle() {
   Table<Nothing> t;
   t.later("cpu", share(0, 1), "CPU above which low priority waits");
@@ -88,9 +71,7 @@ constexpr std::array<Standing, 8> kStanding = {
 }  // namespace
 
 void add_later(Table<Draft>& t) {
-  t.later("tenants", map_of(tenant(), 100'000), "tenants by name");
   t.later("deadlines", deadlines(), "deadlines by class");
-  t.later("rate_limits", list_of(rate_limit(), 1000), "rate limits of tenants");
   t.later("throttle", throttle(), "what a machine short of CPU or memory does");
   t.later("overload", word_of({"none", "codel", "lifo", "pi"}), "a controller besides the law of admission");
   t.later("affinity", affinity(), "requests that stay with a worker");
@@ -102,7 +83,6 @@ void add_later(Table<Draft>& t) {
   t.later("model_pools", map_of(count(1, 1024), 64), "workers a kind of model, by name");
   t.later("discovery", discovery(), "workers found while running");
   t.later("cache", cache(), "cache of responses");
-  t.later("redis", url(), "Redis for counters and cache shared among sidecars");
 }
 
 std::vector<NotYet> later_defaults() {

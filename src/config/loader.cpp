@@ -25,11 +25,6 @@ std::vector<NotYet> with_defaults(std::vector<NotYet> written) {
   return out;
 }
 
-// Protection that somebody asked for and does not get is worth more than a line in a list.
-bool is_protection(const NotYet& n) {
-  return n.key.starts_with("rate_limits[");
-}
-
 // What is said of a value whose text could not be made (an unset variable) is only an echo.
 bool is_echo(const Diagnostic& d, const std::vector<Diagnostic>& of) {
   return std::ranges::any_of(of, [&](const Diagnostic& first) { return first.place == d.place; });
@@ -59,9 +54,6 @@ LoadResult build(const Node& tree, const std::vector<std::string>& files, const 
   finish(draft, reader);
   if (reader.failed()) return std::unexpected(reader.take_errors());
   std::vector<NotYet> not_yet = reader.take_not_yet();
-  for (const NotYet& n : not_yet) {
-    if (is_protection(n)) reader.warning(n.key, "not yet in effect: clients are served without it");
-  }
   draft.config.source = source;
   draft.config.not_yet = with_defaults(std::move(not_yet));
   std::vector<Diagnostic> warnings = reader.take_warnings();

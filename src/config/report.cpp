@@ -106,6 +106,18 @@ std::string admin_routes_text(const Config& c) {
          "(close with `admin_routes: trusted`)";
 }
 
+std::string rate_text(const RateLimit& limit, bool redis) {
+  std::string out = limit.name + ": ";
+  if (limit.requests) out += std::to_string(*limit.requests) + " requests";
+  if (limit.tokens) out += (limit.requests ? ", " : "") + std::to_string(*limit.tokens) + " tokens";
+  out += " in " + write_duration(limit.per) + " by " + std::string(kRateByNames[static_cast<std::size_t>(limit.by)]);
+  if (limit.request_class) out += ", class " + std::string(to_string(*limit.request_class));
+  if (!limit.path.empty()) out += ", " + limit.path + (limit.path_prefix ? "*" : "");
+  if (!limit.tenants.empty()) out += ", of " + std::to_string(limit.tenants.size()) + " tenants";
+  if (redis && limit.shared) out += ", shared";
+  return out;
+}
+
 std::string main_settings(const Config& c) {
   std::string listen;
   for (const Listener& l : c.listeners) {
@@ -130,6 +142,8 @@ std::string main_settings(const Config& c) {
   out += row("probe", "every " + write_duration(c.probe.interval) + ", while down every " +
                           write_duration(c.probe.down_interval));
   out += row("routes", std::to_string(c.routes.size()) + " of your own");
+  if (!c.tenants.empty()) out += row("tenants", std::to_string(c.tenants.size()) + " with a name");
+  for (const RateLimit& limit : c.rate_limits) out += row("rate", rate_text(limit, c.redis.enabled()));
   out += row("ORBIT admin", admin_routes_text(c));
   out += row("access log", c.access_log.enabled ? c.access_log.destination : "off");
   return out;

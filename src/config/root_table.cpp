@@ -74,6 +74,10 @@ void add_traffic(Table<Draft>& t) {
         "Routes of your own, asked in this order before ORBIT's");
   t.add("trusted", in(&Config::trusted), list_of(cidr(), 256, true),
         "Peers whose X-Forwarded-*, X-Priority and X-Request-Deadline are believed");
+  t.add("tenants", in(&Config::tenants), map_of(tenant(), kMaxTenants), "Tenants that have a name, by name");
+  t.add("rate_limits", in(&Config::rate_limits), list_of(rate_limit(), kMaxRateLimits),
+        "How much each tenant, address, or all together may ask for");
+  t.add("redis", in(&Config::redis), redis(), "Redis, where several sidecars share rates");
   t.add("admin_routes", in(&Config::admin_routes), one_of<AdminRoutes>(kAdminRoutesNames),
         "Who may call ORBIT's pause, shutdown, restart and the like: everybody, or `trusted` peers");
   t.add("tracing", in(&Config::tracing), tracing(), "W3C trace context of requests that have none");

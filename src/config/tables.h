@@ -29,6 +29,10 @@ Codec<Listener> listener();
 Codec<Admin> admin();
 Codec<Worker> worker();
 Codec<Route> route();
+// tenants_table.cpp
+Codec<Tenant> tenant();
+Codec<RateLimit> rate_limit();
+Codec<Redis> redis();
 // tls_table.cpp
 Codec<ServerTls> server_tls();
 Codec<ClientTls> client_tls();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nearest.h"
+#include "perigee/config/redis_url.h"
 #include "units.h"
 
 namespace perigee::config {
@@ -175,6 +176,62 @@ void check_routes(const Config& config, Reader& r) {
   }
 }
 
+// Names become metric labels and parts of keys in Redis.
+bool is_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameBytes && std::ranges::all_of(name, [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
+           c == ':' || c == '@';
+  });
+}
+
+void check_tenants(const Config& config, Reader& r) {
+  std::map<std::string_view, std::string_view> owners;  // of keys and of their hashes
+  for (const auto& [name, tenant] : config.tenants) {
+    const std::string key = "tenants." + name;
+    if (!is_name(name)) r.error_at("tenants", "a tenant's name has 1 … 128 letters, digits, `.` `_` `-` `:` `@`");
+    if (tenant.keys.empty() && tenant.key_sha256.empty()) r.error_at(key, "a tenant without `keys` or `key_sha256`");
+    for (const std::vector<std::string>* keys : {&tenant.keys, &tenant.key_sha256}) {
+      for (const std::string& one : *keys) {
+        const auto [at, fresh] = owners.emplace(one, name);
+        if (!fresh) r.error_at(key, "a key that is there already, of `" + std::string(at->second) + "`");
+      }
+    }
+  }
+}
+
+void check_rate(const Config& config, std::size_t i, Reader& r) {
+  const RateLimit& limit = config.rate_limits[i];
+  const std::string key = item("rate_limits", i);
+  if (!limit.requests && !limit.tokens) r.error_at(key, "neither `requests` nor `tokens`: it limits nothing");
+  if (limit.burst && !limit.requests) r.error_at(key + ".burst", "is for `requests`");
+  if (limit.burst_tokens && !limit.tokens) r.error_at(key + ".burst_tokens", "is for `tokens`");
+  if (limit.tokens && limit.request_class && *limit.request_class != RequestClass::chat) {
+    r.error_at(key + ".tokens", "only chats have tokens");
+  }
+  for (const auto& [quota, burst] : {std::pair{limit.requests, limit.burst}, std::pair{limit.tokens, limit.burst_tokens}}) {
+    if (!quota) continue;
+    const std::int64_t each = limit.per.count() / *quota;  // ns
+    if (each < 100) r.error_at(key, "more than ten million a second is no limit");
+    // Else the arithmetic of the buckets could leave 64 bits.
+    constexpr std::int64_t kTenYears = std::int64_t{315'360'000} * 1'000'000'000;
+    if (each > 0 && burst && *burst > kTenYears / each) r.error_at(key, "a burst that takes more than ten years to come back");
+  }
+  std::vector<std::string_view> names;
+  for (const auto& [name, tenant] : config.tenants) names.push_back(name);
+  for (std::size_t t = 0; t < limit.tenants.size(); ++t) {
+    if (std::find(names.begin(), names.end(), limit.tenants[t]) == names.end()) {
+      r.error_at(key + ".tenants[" + std::to_string(t) + "]", "no tenant has this name", nearest_to(limit.tenants[t], names));
+    }
+  }
+}
+
+void check_rates(Config& config, Reader& r) {
+  for (std::size_t i = 0; i < config.rate_limits.size(); ++i) {
+    if (config.rate_limits[i].name.empty()) config.rate_limits[i].name = "limit-" + std::to_string(i + 1);
+    check_rate(config, i, r);
+  }
+}
+
 void check_slots(const Slots& slots, Reader& r) {
   if (slots.floor > slots.start) r.error_at("slots.floor", "above `slots.start`");
   if (slots.floor > slots.recovered) r.error_at("slots.floor", "above `slots.recovered`");
@@ -209,6 +266,9 @@ void warn(const Config& config, Reader& r) {
   }
   if (config.admin_routes == AdminRoutes::trusted && config.trusted.empty()) {
     r.warning("admin_routes", "`trusted` is empty: nobody can call ORBIT's admin routes");
+  }
+  if (config.redis.enabled() && config.redis.secret.empty() && parse_redis_url(config.redis.url).value_or(RedisPlace{}).password.empty()) {
+    r.warning("redis", "neither password nor `secret`: who reads Redis can tell clients' addresses from their names there");
   }
   if (config.queue.entries == 0)
     r.warning("queue.entries", "nobody may wait: what finds no free worker is refused");
@@ -245,6 +305,8 @@ void finish(Draft& draft, Reader& reader) {
   if (sound("upstream")) check_client_tls(config.upstream.tls, "upstream.tls", reader);
   if (workers && listen) check_workers(config, reader);
   if (routes) check_routes(config, reader);
+  if (sound("tenants")) check_tenants(config, reader);
+  if (sound("tenants") && sound("rate_limits")) check_rates(config, reader);
   if (sound("slots")) check_slots(config.slots, reader);
   if (sound("pace")) check_pace(config.pace, reader);
   if (breaker && config.breaker.open > config.breaker.open_max) {

@@ -52,6 +52,7 @@ void write_line(Exchange& x, TimePoint now) {
 
 void account(Exchange& x) {
   const TimePoint now = x.proxy.now();
+  if (x.rates) settle_rates(x);
   const RequestClass c = x.verdict.request_class;
   telemetry::LoopMetrics& metrics = x.proxy.metrics();
   metrics.finished(c, x.reason);

@@ -40,6 +40,7 @@ Answer answer_for(const Exchange& x, const Error& error) {
     const auto status = static_cast<std::uint16_t>(error.code == 0 ? 400 : error.code);
     // Which routes are an operator's is told in full by the reason's own words.
     if (status == 403) return {http::Reason::forbidden, 0, {}, 0};
+    if (status == 429) return {http::Reason::rate_limited, 0, {}, x.refusal.retry_after_s};
     return {http::reason_for_status(status), status, error.detail, 0};
   }
   if (error.kind == ErrorKind::timeout && error.sent == Sent::maybe) return {http::Reason::upstream_timeout, 0, {}, 0};
@@ -75,7 +76,8 @@ void send(Exchange& x, const Answer& answer) {
   context.request_id = x.text(Texts::kRequestId);
   context.retry_after_s = answer.retry_after_s;
   context.date = x.proxy.date_text();
-  context.extra = x.text(Texts::kCors);
+  const std::string with_rates = x.rates ? std::string(x.text(Texts::kCors)) + rate_lines(x) : std::string();
+  context.extra = x.rates ? with_rates : x.text(Texts::kCors);
   context.close = !x.keep_alive;
   context.keep_alive_1_0 = x.keep_alive && x.head.version_minor == 0;
   context.head = x.head.method == http::Method::head;

@@ -130,6 +130,8 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   context.client_minor = x.head.version_minor;
   context.request_id = x.text(Texts::kRequestId);
   context.date = x.proxy.date_text();
+  const std::string rates = rate_lines(x);
+  context.extra = rates;
   http::write_response_head(x.proxy.scratch, head, x.proxy.response_table, context);
   return plan;
 }

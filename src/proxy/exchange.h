@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "perigee/admission/route_table.h"
+#include "perigee/admission/tenant.h"
 #include "perigee/balancing/outcome.h"
 #include "perigee/base/byte_buffer.h"
 #include "perigee/coro/cancel.h"
@@ -34,6 +35,7 @@ namespace perigee::proxy {
 struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
+class RateHold;
 
 // Texts of the request in hand, in one piece of memory: most of them are empty, and a stream keeps them for
 // minutes. They belong to the connection, so that its next request finds their memory. A view lives until
@@ -127,6 +129,7 @@ struct Exchange {
   Replay replay = Replay::unsent;
   http::ErrorShape error_shape = http::ErrorShape::fastapi;
   http::SseDialect dialect = http::SseDialect::generic;
+  admission::Tenant tenant;  // unknown where nobody asked: see Config::knows_tenants()
   dispatch::PoolId pool = 0;
   std::uint16_t pool_index = 0;  // the same in plan->config->pools
   bool trusted = false;        // the peer is on the trust list
@@ -166,6 +169,8 @@ struct Exchange {
   std::unique_ptr<coro::Scope> upload;    // the rest of a large body, on its way
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
+
+  std::unique_ptr<RateHold> rates;        // where some rate holds for it
 
   // --- for the log
   Times times;

@@ -48,6 +48,7 @@ void HeartBeat::begin_answer() {
   head.append("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
               "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n");
   head.append(x_.text(Texts::kCors));
+  head.append(rate_lines(x_));
   head.append("X-Request-ID: ");
   head.append(x_.text(Texts::kRequestId));
   head.append("\r\nDate: ");

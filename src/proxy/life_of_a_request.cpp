@@ -5,6 +5,7 @@
 // away or a clock runs out, the connection's cancel source fires: the wait that is under way returns the
 // reason as an error, every stage hands it up, and account() still runs, exactly once.
 #include "inner.h"
+#include "rates.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -13,11 +14,15 @@ using coro::Task;
 
 namespace {
 
-// read the head → classify → guard → (body) → wait for a ticket → connect or reuse → send → head of the answer.
-// The first stage that fails ends the walk.
+// read the head → classify → guard (its rate) → (body) → wait for a ticket → connect or reuse → send → head of the
+// answer. The first stage that fails ends the walk.
 Task<Result<void>> seek_answer(Exchange& x) {
   auto taken = co_await take_request(x);
   CO_TRY_VOID(taken);
+  if (x.rates) {
+    auto within = co_await within_rates(x);
+    CO_TRY_VOID(within);
+  }
   if (!x.body_complete) {
     auto body = co_await take_body(x);
     CO_TRY_VOID(body);

@@ -9,6 +9,7 @@
 #include "inner.h"
 #include "perigee/http/chunk.h"
 #include "heart_beat.h"
+#include "rates.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -69,12 +70,14 @@ class Watcher {
 
   void see(std::string_view piece) {
     if (!x_.event_stream) {
+      if (x_.rates) x_.rates->see_body(piece);
       first_event(piece.empty());
       return;
     }
     const http::SseScanner::Seen seen = scanner_.feed(piece);
     if (!seen.request_id.empty()) x_.stream_id = stream_id_hash(seen.request_id);
     if (seen.first_output) first_event(false);
+    if (x_.rates) x_.rates->see_event(piece, seen.outputs);
     x_.proxy.metrics().add(telemetry::Count::token_events);
   }
   // The dispatcher hears of the first event; not where the answer is whole by then, which its end says as well.

@@ -154,6 +154,7 @@ Result<void> route(Exchange& x) {
                          table.has(HeaderName::request_method);
   x.verdict = admission::classify(head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
   apply(x, written);
+  identify(x, normal.path);
   apply_priority_field(x, x.trusted);
   if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
     return fail(ErrorKind::protocol, "for operators only", Side::client, 403);

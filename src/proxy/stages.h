@@ -30,8 +30,17 @@ coro::Task<Result<void>> take_body(Exchange& x);
 // Class, priority, replay, pool, bounds. Refuses ambiguous paths and bodies over their bound.
 Result<void> route(Exchange& x);
 void forward_head(Exchange& x);
+// --- tenants.cpp: whose request it is, the priority that it brings, the rates that hold for it. In the same turn.
+void identify(Exchange& x, std::string_view path);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);
+
+// --- rates.cpp: which rates hold for a request (x.rates; none: null); whether it may go; what it cost in the end.
+void match_rates(Exchange& x, std::string_view path, const admission::Claims& claims);
+coro::Task<Result<void>> within_rates(Exchange& x);
+void settle_rates(Exchange& x);
+// The RateLimit fields of its answer, whole lines; empty where no rate holds.
+[[nodiscard]] std::string rate_lines(const Exchange& x);
 
 // --- heart_beat.cpp: comments to a client that hears nothing, from here on.
 void start_heart_beats(Exchange& x);

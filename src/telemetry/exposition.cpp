@@ -383,6 +383,40 @@ void add_process(Page& page, const Exposition& what) {
   page.gauge("perigee_build_info", "1; the version is the label.").add({{"version", what.version}}, 1);
 }
 
+void add_rates(Page& page, const RateCounts& rates) {
+  {
+    Family family = page.counter("perigee_rate_limit_requests_total", "Requests held against a rate, by what came of it.");
+    for (const RateCounts::Policy& policy : rates.policies) {
+      family.add({{"policy", policy.name}, {"result", "allowed"}}, number(policy.allowed));
+      family.add({{"policy", policy.name}, {"result", "refused_requests"}}, number(policy.refused_requests));
+      family.add({{"policy", policy.name}, {"result", "refused_tokens"}}, number(policy.refused_tokens));
+    }
+  }
+  {
+    Family family = page.counter("perigee_rate_limit_tokens_total", "Tokens counted against a rate when chats ended.");
+    for (const RateCounts::Policy& policy : rates.policies) family.add({{"policy", policy.name}}, number(policy.tokens));
+  }
+  Family family = page.counter("perigee_rate_limit_evicted_total", "Keys forgotten because a rate's table was full.");
+  for (const RateCounts::Policy& policy : rates.policies) family.add({{"policy", policy.name}}, number(policy.evicted));
+}
+
+void add_redis(Page& page, const RedisCounts& redis) {
+  if (!redis.configured) return;
+  page.gauge("perigee_redis_connected", "1 if a loop has a usable connection to Redis.").add({}, redis.connected);
+  page.counter("perigee_redis_connects_total", "Connections to Redis that became usable.").add({}, number(redis.connects));
+  page.counter("perigee_redis_calls_total", "Commands sent to Redis.").add({}, number(redis.calls));
+  {
+    Family family = page.counter("perigee_redis_failures_total", "Commands without a good answer in time.");
+    family.add({{"reason", "timeout"}}, number(redis.timeouts));
+    family.add({{"reason", "error"}}, number(redis.failures));
+  }
+  page.counter("perigee_redis_fallbacks_total", "Requests decided by this sidecar's own part of a shared rate.")
+      .add({}, number(redis.fallbacks));
+  page.counter("perigee_redis_answers_total", "Answers of Redis.").add({}, number(redis.answers));
+  page.counter("perigee_redis_answer_seconds_total", "Time that these answers took, together.")
+      .add({}, static_cast<double>(redis.latency_ns) * 1e-9);
+}
+
 void add_reloads_and_log(Page& page, const Exposition& what) {
   {
     Family family = page.counter("perigee_config_reloads_total", "Reloads of the configuration.");
@@ -426,6 +460,8 @@ std::string render_metrics(const Exposition& what) {
   add_latencies(page, what.totals, what.recent);
   add_traffic(page, what.totals);
   add_tls(page, what.tls);
+  add_rates(page, what.rates);
+  add_redis(page, what.redis);
   add_queue(page, what.fleet);
   add_backends(page, what.fleet.backends);
   add_reloads_and_log(page, what);

@@ -32,6 +32,17 @@ struct Reloads {
   std::vector<std::string> waiting_restart; // keys whose new value needs a restart
 };
 
+// One rate, and who has used most of it. Keys are names of `tenants:` or hashes, never API keys or addresses.
+struct RateRow {
+  std::string name;
+  struct Key {
+    std::string shown;
+    std::uint64_t requests = 0;  // of the burst, now
+    std::uint64_t tokens = 0;    // the same; more than the burst is a debt
+  };
+  std::vector<Key> keys;
+};
+
 class View {
  public:
   virtual ~View() = default;
@@ -51,6 +62,12 @@ class View {
   [[nodiscard]] virtual telemetry::LogSink::Counters access_log() const = 0;
   [[nodiscard]] virtual telemetry::TlsCounts tls() const = 0;
   [[nodiscard]] virtual const Reloads& reloads() const = 0;
+  [[nodiscard]] virtual telemetry::RateCounts rates() const = 0;
+  // Of each entry of `rate_limits`, in its order.
+  [[nodiscard]] virtual std::vector<RateRow> rate_usage() const = 0;
+  [[nodiscard]] virtual telemetry::RedisCounts redis() const = 0;
+  // Why there is no Redis at the moment; empty = there is. Never what a server said.
+  [[nodiscard]] virtual std::string_view redis_trouble() const = 0;
 };
 
 }  // namespace perigee::admin

@@ -16,11 +16,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "perigee/base/time.h"
 #include "perigee/base/vocabulary.h"
 #include "perigee/config/address.h"
+#include "perigee/config/tenants.h"
 
 namespace perigee::config {
 
@@ -471,6 +473,9 @@ struct Config {
   EncodedSlash encoded_slash = EncodedSlash::refuse;
   std::vector<Route> routes;
   std::vector<Cidr> trusted;
+  std::vector<std::pair<std::string, Tenant>> tenants;  // by name
+  std::vector<RateLimit> rate_limits;
+  Redis redis;
   AdminRoutes admin_routes = AdminRoutes::pass;
   Tracing tracing;
   Cors cors;
@@ -500,6 +505,9 @@ struct Config {
   // Whether `peer` may say who its clients are and what matters (X-Forwarded-*, X-Priority, X-Request-Deadline). See
   // Cidr::contains.
   [[nodiscard]] bool is_trusted(const std::array<std::uint8_t, 16>& peer) const;
+
+  // Whether anything asks who a request is from: if not, nobody looks.
+  [[nodiscard]] bool knows_tenants() const { return !tenants.empty() || !rate_limits.empty(); }
 
   bool operator==(const Config&) const = default;
 };

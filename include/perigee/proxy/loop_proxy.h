@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "perigee/admission/rates.h"
+#include "perigee/admission/tenant.h"
 #include "perigee/base/random.h"
 #include "perigee/base/time.h"
 #include "perigee/config/config.h"
@@ -24,6 +26,10 @@
 #include "perigee/proxy/stopped_streams.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
+
+namespace perigee::state {
+class SharedRates;
+}
 
 namespace perigee::proxy {
 
@@ -38,6 +44,12 @@ struct Plan {
   std::vector<net::TlsClientPtr> tls;
   // The dispatcher's ids of config->pools, in their order.
   std::vector<dispatch::PoolId> pools;
+  // Who is who; null where nobody asks (Config::knows_tenants).
+  std::shared_ptr<const admission::TenantTable> tenants;
+  // How much each may ask for; null where nothing is written.
+  std::shared_ptr<admission::Rates> rates;
+  admission::RatePoliciesPtr rate_policies;
+  std::string redis_secret;  // of the tenants' names in Redis
   unsigned loops = 1;  // that share what is bounded for the process
 };
 using PlanPtr = std::shared_ptr<const Plan>;
@@ -53,6 +65,7 @@ struct LoopParts {
   telemetry::AccessLogBuffer* access_log;  // null: off
   StoppedStreams& stopped;
   std::uint64_t seed;  // of request ids and jitter; different for each loop and start
+  state::SharedRates* shared_rates = nullptr;  // this loop's Redis; null: no rate is shared
 };
 
 // What was agreed with a peer before its connection began, by the listener it came through.

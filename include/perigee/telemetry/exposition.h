@@ -17,6 +17,7 @@
 #include "perigee/base/vocabulary.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
+#include "perigee/telemetry/rate_counts.h"
 #include "perigee/telemetry/tls_counts.h"
 
 namespace perigee::telemetry {
@@ -110,6 +111,8 @@ struct Exposition {
   const RecentQuantiles& recent;
   LogSink::Counters access_log;
   TlsCounts tls = {};
+  RateCounts rates = {};
+  RedisCounts redis = {};
 };
 
 // The whole page. Allocates freely: control loop only.

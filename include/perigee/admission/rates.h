@@ -1,0 +1,118 @@
+// Rates: how much each tenant, each address, or all together may ask for.
+//
+// A request is held against every policy that matches it: first all buckets are looked at, then, if none refuses, all are
+// charged, so that nothing is charged for what another bucket refuses. Requests cost one; chats also cost tokens, by an
+// estimate at the door (bytes / 4 and the tenant's usual answer) that settle() makes good when the truth is known.
+//
+// One object for the process, any thread: its lock is held for some hundred nanoseconds and taken only by requests that
+// some policy matches. What a policy has counted belongs to its name and lives as long as the name is in the
+// configuration; the numbers of a rate may change under it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "perigee/admission/gcra.h"
+#include "perigee/admission/tenant.h"
+#include "perigee/config/tenants.h"
+#include "perigee/telemetry/rate_counts.h"
+
+namespace perigee::admission {
+
+// What one name has counted. Guarded by the lock of Rates.
+struct RateState {
+  GcraTable requests;
+  GcraTable tokens;
+  Duration each_request{};  // T of what the tables hold
+  Duration each_token{};
+  telemetry::RateCounts::Policy counts;
+};
+
+// One entry of `rate_limits`, ready to be asked.
+struct RatePolicy {
+  config::RateLimit written;
+  std::vector<std::uint16_t> tenants;  // as Tenant::named; empty = everybody
+  std::optional<RateSpec> requests;
+  std::optional<RateSpec> tokens;
+  std::string policy_field;  // its part of RateLimit-Policy
+  std::shared_ptr<RateState> state;
+
+  [[nodiscard]] bool matches(RequestClass c, std::string_view path, const Tenant& tenant) const;
+};
+
+// Immutable; what a request matched stays good while it holds them.
+struct RatePolicies {
+  std::vector<RatePolicy> all;
+};
+using RatePoliciesPtr = std::shared_ptr<const RatePolicies>;
+
+// One policy that holds for a request, and how the request stands with it.
+struct RateMatch {
+  const RatePolicy* policy = nullptr;
+  std::uint64_t key = 0;            // whose bucket: a tenant's id, an address's, or 1
+  std::uint64_t tokens = 0;         // asked for, or charged
+  std::uint32_t parts = 1;          // this sidecar takes one part of so many
+  bool charged = false;
+  RateAnswer of_requests;
+  RateAnswer of_tokens;
+};
+
+struct RateVerdict {
+  bool allowed = true;
+  Duration retry_after{};
+  const RatePolicy* refused_by = nullptr;
+};
+
+// What an operator sees of one key of one policy.
+struct RateUsage {
+  std::uint64_t key = 0;
+  std::uint64_t requests_used = 0;  // of the burst, now
+  std::uint64_t tokens_used = 0;    // may be more than the burst: a debt
+};
+
+class Rates {
+ public:
+  // The policies of a configuration; names that stay keep what they counted (so many requests, so many tokens, whatever
+  // the rate is now), others lose it. Control thread.
+  RatePoliciesPtr configure(const std::vector<config::RateLimit>& limits,
+                            const std::vector<std::pair<std::string, config::Tenant>>& tenants, TimePoint now);
+
+  // What matches, at most one of each name. `matches` is empty where nothing does.
+  static void match(const RatePolicies& policies, RequestClass c, std::string_view path, const Tenant& tenant,
+                    std::uint64_t address_id, std::vector<RateMatch>& matches);
+
+  // Puts the expected tokens into the matches: `input` and each key's usual answer. Only chats.
+  void estimate(std::span<RateMatch> matches, std::uint64_t input);
+  // Looks at all of `matches`, then charges all or none.
+  RateVerdict take(std::span<RateMatch> matches, TimePoint now);
+  // Somebody else decided (Redis): this is how the buckets stand, for the time when he is away.
+  void mirror(std::span<RateMatch> matches, TimePoint now);
+  void count(std::span<const RateMatch> matches, const RatePolicy* refused_by, bool for_tokens);
+  // Gives back what was charged.
+  void refund(std::span<RateMatch> matches, TimePoint now);
+  // The truth about the tokens of a request that was charged: `actual` in all, `output` of the answer (learnt for
+  // estimates).
+  void settle(std::span<const RateMatch> matches, std::uint64_t actual, std::uint64_t output, TimePoint now);
+
+  // --- control thread.
+  [[nodiscard]] telemetry::RateCounts counts();
+  // The keys of a policy that have used most, at most `most`. Looks at the table in pieces, each under the lock.
+  [[nodiscard]] std::vector<RateUsage> usage(const RatePolicy& policy, std::size_t most, TimePoint now);
+
+ private:
+  std::mutex mutex_;
+  // By name and, behind it, which one of that name. The control thread writes, under the lock.
+  std::map<std::string, std::shared_ptr<RateState>, std::less<>> states_;
+};
+
+// `RateLimit-Policy` and `RateLimit` lines for an answer (draft-ietf-httpapi-ratelimit-headers), with their CRLF.
+[[nodiscard]] std::string rate_fields(std::span<const RateMatch> matches);
+
+}  // namespace perigee::admission
