@@ -28,8 +28,11 @@ class FleetView final : public admin::View {
   const telemetry::TlsMetrics* tls_metrics = nullptr;  // outlives the view
   std::optional<std::int64_t> certificate_expiry;
   std::map<std::string, admin::Probed> probes;  // by backend name; pruned at each reload
-  // Every second: quantiles of the last minute, host load.
+  admin::Events happened;                              // what /api/v1/events shows
+  admin::ThrottleReport throttle_report;               // filled in by Throttling
+  // Every second: quantiles of the last minute.
   void tick();
+  void set_host(const health::HostLoad& load) { host_ = load; }
 
   // --- admin::View.
   [[nodiscard]] std::string_view version() const override;
@@ -44,12 +47,18 @@ class FleetView final : public admin::View {
   }
   [[nodiscard]] admin::Probed probed(const std::string& backend) const override;
   [[nodiscard]] health::HostLoad host() const override { return host_; }
+  [[nodiscard]] const admin::ThrottleReport& throttle() const override { return throttle_report; }
   [[nodiscard]] telemetry::MetricTotals totals() const override;
   [[nodiscard]] telemetry::RecentQuantiles recent() const override;
   [[nodiscard]] telemetry::ProcessGauges process() const override;
   [[nodiscard]] telemetry::LogSink::Counters access_log() const override;
   [[nodiscard]] telemetry::TlsCounts tls() const override;
   [[nodiscard]] const admin::Reloads& reloads() const override { return reload_state; }
+  [[nodiscard]] const admin::Events& events() const override { return happened; }
+  // Writes an event with the time of now.
+  void note(std::string_view kind, std::initializer_list<admin::Events::Field> fields) {
+    happened.add(clock_.wall_ms(), kind, fields);
+  }
 
  private:
   const Clock& clock_;
@@ -58,8 +67,6 @@ class FleetView final : public admin::View {
   const telemetry::LogSink* log_;
   TimePoint started_;
   telemetry::RecentLatencies recent_;
-  health::HostReader host_reader_;
-  health::HostStats host_stats_;
   health::HostLoad host_;
 };
 

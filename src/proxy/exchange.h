@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "perigee/admission/route_table.h"
 #include "perigee/balancing/outcome.h"
@@ -32,6 +33,7 @@ namespace perigee::proxy {
 struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
+struct ModelRoutes;
 
 // Texts of the request in hand. They belong to the connection, so that its next request finds their memory.
 struct Texts {
@@ -81,6 +83,13 @@ struct Times {
   TimePoint first_event = kNever;
 };
 
+// Operator's routes whose head fits and whose model is still to be seen, and what the request is without them.
+struct ModelRoutes {
+  std::vector<std::uint16_t> candidates;  // indices into config.routes, in order
+  admission::RouteVerdict plain;          // by ORBIT's own table
+  std::optional<Priority> said;           // by a trusted peer
+};
+
 struct Exchange {
   explicit Exchange(Client& c);
   ~Exchange();
@@ -109,6 +118,7 @@ struct Exchange {
   bool keep_alive = true;      // this connection may carry another request
   ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
   std::uint32_t out_head_bytes = 0;
+  std::unique_ptr<ModelRoutes> model_routes;  // until the body was looked at, where routes ask for a model
   std::string upgrade_protocol;
 
   // --- the attempt that is under way: its right to run, and its connection
