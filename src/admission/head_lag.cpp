@@ -97,6 +97,7 @@ void HeadLag::recovered(TimePoint now) {
   fresh.trace_ = trace_;
   fresh.trace_second_ = trace_second_;
   fresh.trace_first_ = trace_first_;
+  fresh.growth_held_ = growth_held_;
   *this = fresh;
   pace_ = config_.recovered_pace;
   slots_ = std::min(config_.recovered_slots, config_.ceiling);

@@ -151,7 +151,7 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   ++waits_;
   if (w.pinned_.exists()) pinned_ |= BackendSet{1} << w.pinned_.id;
   else if (!pool.paused) pool.drain.set_waiting(true, now_);
-  if (pool.overload != nullptr) pool.overload->set_waiting(true, now_);
+  if (pool.overload != nullptr && !w.pinned_.exists()) pool.overload->set_waiting(true, now_);
   if (within && !w.critical_) note_wanted(use);
   return Verdict::waiting;
 }
@@ -275,7 +275,8 @@ void Core::pump(TimePoint now) {
       refuse(w, Refused::queue_timeout, false);
       continue;
     }
-    if (Pool& pool = *pools_[w.pool_]; pool.overload != nullptr && dropped_by_pool(w, pool)) {
+    // Who is pinned may outlive his pool.
+    if (Pool* pool = pools_[w.pool_].get(); pool != nullptr && pool->overload != nullptr && dropped_by_pool(w, *pool)) {
       dequeue(w);
       refuse(w, Refused::throttled, false);
       continue;
