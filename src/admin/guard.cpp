@@ -18,6 +18,12 @@ bool host_is_local(std::string_view authority) {
   return config::parse_ip(host).has_value();
 }
 
+bool origin_is_ours(std::string_view origin, std::string_view authority) {
+  if (origin.empty()) return true;
+  const std::size_t scheme = origin.find("://");
+  return scheme != std::string_view::npos && origin.substr(scheme + 3) == authority;
+}
+
 bool bearer_matches(std::string_view authorization, std::string_view token) {
   constexpr std::string_view kScheme = "Bearer ";
   if (!authorization.starts_with(kScheme)) return false;

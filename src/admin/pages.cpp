@@ -49,6 +49,7 @@ Json backend_of(const View& view, const dispatch::BackendStatus& b) {
           {"health", b.health},
           {"draining", b.draining},
           {"removed", b.removed},
+          {"hot", b.hot},
           {"weight", b.weight},
           {"in_flight", b.in_flight},
           {"starting", b.starting},
@@ -58,6 +59,7 @@ Json backend_of(const View& view, const dispatch::BackendStatus& b) {
           {"by_class", by_class},
           {"slots", b.slots},
           {"slots_ceiling", b.slots_ceiling},
+          {"slots_limit", b.slots_limit == 0 ? Json(nullptr) : Json(b.slots_limit)},
           {"pace_per_s", b.pace},
           {"head_lag_s", b.lag_seconds},
           {"stalls", b.stalls},
@@ -72,6 +74,45 @@ Json backend_of(const View& view, const dispatch::BackendStatus& b) {
           {"cpu_cores", maybe(probed.load.cores)},
           {"memory_bytes", maybe(probed.load.resident_bytes)},
           {"lag_trace", lag_of(view, b)}};
+}
+
+Json throttle_of(const View& view) {
+  const ThrottleReport& report = view.throttle();
+  const admission::ThrottleState& s = report.state;
+  Json workers = Json::object();
+  for (const auto& [name, w] : report.workers) {
+    workers[name] = {{"pid", w.pid == 0 ? Json(nullptr) : Json(w.pid)},
+                     {"cpu", maybe(w.cpu)},
+                     {"memory", maybe(w.memory)},
+                     {"hot", w.cpu_hot || w.memory_hot},
+                     {"cpu_hot", w.cpu_hot},
+                     {"memory_hot", w.memory_hot}};
+  }
+  const health::HostLoad host = view.host();
+  const std::optional<double> since = report.since ? std::optional(seconds(view.now() - *report.since)) : std::nullopt;
+  return {{"enabled", report.marks.enabled},
+          {"step", to_string(s.step)},
+          {"cause", to_string(s.cause)},
+          {"level", s.level},
+          {"levels", {{"cpu", s.cpu_level}, {"memory", s.memory_level}, {"pressure", s.pressure_level}}},
+          {"refusing_above_rank", s.orders.refuse_above == admission::kMostRank ? Json(nullptr) : Json(s.orders.refuse_above)},
+          {"standing_queue", s.standing},
+          {"changes", report.changes},
+          {"step_age_s", maybe(since)},
+          {"cpu", maybe(s.cpu)},
+          {"memory", maybe(host.memory())},
+          {"cpu_quota", maybe(host.group_throttle)},
+          {"pressure",
+           {{"cpu", maybe(host.cpu_pressure)},
+            {"memory", maybe(host.memory_pressure)},
+            {"memory_full", maybe(host.memory_full_pressure)},
+            {"io", maybe(host.io_pressure)}}},
+          {"marks",
+           {{"cpu", report.marks.cpu},
+            {"cpu_hard", report.marks.cpu_hard},
+            {"memory", report.marks.memory},
+            {"memory_hard", report.marks.memory_hard}}},
+          {"workers", workers}};
 }
 
 Json refused_of(const std::array<std::uint64_t, dispatch::kRefusedCount>& counts) {
@@ -124,6 +165,7 @@ telemetry::BackendGauges gauges_of(const View& view, const dispatch::BackendStat
   g.up = b.up;
   g.eligible = b.up && !b.draining && !b.removed && b.breaker != "open";
   g.draining = b.draining || b.removed;
+  g.hot = b.hot;
   g.breaker = gauge_of(b.breaker);
   g.slots = b.slots;
   g.starting = b.starting;
@@ -162,6 +204,9 @@ telemetry::FleetGauges fleet_of(const View& view) {
   fleet.ready = view.ready();
   fleet.host_cpu_ratio = view.host().cpu();
   fleet.host_memory_ratio = view.host().memory();
+  fleet.throttle_level = view.throttle().state.level;
+  fleet.throttle_step = static_cast<std::uint32_t>(view.throttle().state.step);
+  fleet.throttle_changes_total = view.throttle().changes;
   return fleet;
 }
 
@@ -172,7 +217,15 @@ std::string index_page(const View& view) {
          "\n\n/healthz          this process answers\n/readyz           it takes requests, and a worker is up\n"
          "/metrics          for Prometheus\n/api/v1/status    one look at everything\n"
          "/api/v1/backends  each worker: health, slots, pace, lag, breaker\n"
-         "/api/v1/queues    who waits, how fast the queue drains\n/api/v1/rates     each rate, and who has used most of it\n/api/v1/config    the configuration in effect\n";
+         "/api/v1/queues    who waits, how fast the queue drains\n"
+         "/api/v1/rates     each rate, and who has used most of it\n"
+         "/api/v1/throttle  CPU and memory: what they are, what is done\n"
+         "/api/v1/classes   limits of each class, who runs, who waits\n/api/v1/breakers  circuit breakers\n"
+         "/api/v1/events    what happened lately: changes by operators, throttle, health, reloads\n/api/v1/config    the configuration in effect\n"
+         "\nPOST (what is changed is kept by a reload, not by a restart):\n"
+         "/api/v1/reload    reads the file again\n/api/v1/drain     finishes what runs, then ends\n"
+         "/api/v1/pause     {\"pool\": NAME}, or all: requests wait\n/api/v1/resume    the same back\n"
+         "/api/v1/backends/NAME/drain, enable, eject {\"seconds\": N}, limit {\"slots\": N or null}\n";
 }
 
 std::string metrics_page(const View& view) {
@@ -210,6 +263,7 @@ std::string status_page(const View& view) {
       {"retries", status.retries},
       {"retries_denied", status.retries_denied},
       {"host", {{"cpu", maybe(host.cpu())}, {"memory", maybe(host.memory())}, {"cores", host.cores}}},
+      {"throttle", {{"step", to_string(view.throttle().state.step)}, {"level", view.throttle().state.level}}},
       {"dispatcher", {{"locks", status.locks}, {"contended", status.locks_contended}}},
       {"reloads", reloads_of(view.reloads())},
   };
@@ -234,7 +288,10 @@ std::string queues_page(const View& view) {
                      {"waiting", p.waiting},
                      {"drain_per_s", p.drain_per_second < 0 ? Json(nullptr) : Json(p.drain_per_second)},
                      {"panic", p.panic},
-                     {"paused", p.paused}});
+                     {"paused", p.paused},
+                     {"overload", config::kOverloadNames[static_cast<std::size_t>(p.overload)]},
+                     {"overloaded", p.overloaded},
+                     {"refused_share", p.refused_share}});
   }
   const Json page = {{"pools", pools},
                      {"lanes", lanes_of(status)},
@@ -282,6 +339,52 @@ std::string rates_page(const View& view) {
   }
   return text(page);
 }
+
+std::string classes_page(const View& view) {
+  const dispatch::Status status = view.dispatch();
+  const config::Snapshot config = view.config();
+  const auto bound = [](std::uint32_t n) { return n == config::kUnbounded ? Json(nullptr) : Json(n); };
+  Json classes = Json::array();
+  for (std::size_t c = 0; c < kClassCount; ++c) {
+    const auto request_class = static_cast<RequestClass>(c);
+    Json waiting = Json::object();
+    for (std::size_t p = 0; p < kPriorityCount; ++p) {
+      if (status.waiting[c][p] != 0) waiting[std::string(kPriorityNames[p])] = status.waiting[c][p];
+    }
+    std::uint32_t running = 0;
+    for (const auto& b : status.backends) running += b.by_class[c];
+    classes.push_back({{"name", kClassNames[c]},
+                       {"tickets", running},
+                       {"before_first_event", status.before_first_event[c]},
+                       {"limit", bound(config->limits.by_class.values[c])},
+                       {"waiting", waiting},
+                       {"queue_wait_s", seconds(config->queue_wait.by_class.at(request_class))},
+                       {"retries", config->retries.by_class.at(request_class)}});
+  }
+  return text({{"classes", classes}, {"streams", status.streams}, {"streams_limit", bound(config->limits.streams)}});
+}
+
+std::string breakers_page(const View& view) {
+  Json breakers = Json::array();
+  for (const auto& b : view.dispatch().backends) {
+    Json breaker = breaker_of(b);
+    breaker["backend"] = b.name;
+    breakers.push_back(std::move(breaker));
+  }
+  return text({{"breakers", breakers}});
+}
+
+std::string events_page(const View& view) {
+  Json events = Json::array();
+  for (const Event& e : view.events().all()) {
+    Json event = {{"number", e.number}, {"time_ms", e.wall_ms}, {"kind", e.kind}};
+    for (const auto& [key, value] : e.fields) event[key] = value;
+    events.push_back(std::move(event));
+  }
+  return text({{"events", events}});
+}
+
+std::string throttle_page(const View& view) { return text(throttle_of(view)); }
 
 std::string config_page(const View& view) {
   const config::Snapshot config = view.config();

@@ -13,6 +13,10 @@ namespace perigee::admin {
 [[nodiscard]] std::string backends_page(const View& view);
 [[nodiscard]] std::string queues_page(const View& view);
 [[nodiscard]] std::string rates_page(const View& view);
+[[nodiscard]] std::string classes_page(const View& view);
+[[nodiscard]] std::string breakers_page(const View& view);
+[[nodiscard]] std::string events_page(const View& view);
+[[nodiscard]] std::string throttle_page(const View& view);
 [[nodiscard]] std::string config_page(const View& view);
 
 }  // namespace perigee::admin

@@ -97,6 +97,7 @@ void HeadLag::recovered(TimePoint now) {
   fresh.trace_ = trace_;
   fresh.trace_second_ = trace_second_;
   fresh.trace_first_ = trace_first_;
+  fresh.growth_held_ = growth_held_;
   *this = fresh;
   pace_ = config_.recovered_pace;
   slots_ = std::min(config_.recovered_slots, config_.ceiling);
@@ -213,7 +214,8 @@ bool HeadLag::steer_pace(TimePoint now, double lag, double target) {
   if (lag < target) {
     if (!held_by_pace_) return false;
     held_by_pace_ = false;
-    pace_ = std::min(config_.most_pace, pace_ + 1.0 - lag / target);
+    const double most = growth_held_ ? std::max(pace_, config_.start_pace) : config_.most_pace;
+    pace_ = std::min(most, pace_ + 1.0 - lag / target);
     return true;
   }
   if (now < next_pace_cut_) return false;
@@ -241,7 +243,8 @@ bool HeadLag::steer_slots(TimePoint now, double part, std::uint32_t in_flight) {
   next_growth_ = now + kGrowthEvery;
   const std::uint32_t before = slots();
   const double first = slots_ < config_.start_slots ? kGrowthBelowStart : kGrowthAtFirst;
-  slots_ = std::min(config_.ceiling, slots_ * (slow_ ? first : kGrowth));
+  const double most = growth_held_ ? std::max(slots_, std::min(config_.start_slots, config_.ceiling)) : config_.ceiling;
+  slots_ = std::min(most, slots_ * (slow_ ? first : kGrowth));
   return slots() > before;
 }
 

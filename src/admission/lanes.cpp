@@ -62,6 +62,10 @@ Waiting* LaneQueue::front(RequestClass c, Priority p) const {
   return lanes_[lane(c, p)].list.front<Waiting>();
 }
 
+Waiting* LaneQueue::back(RequestClass c, Priority p) const {
+  return lanes_[lane(c, p)].list.back<Waiting>();
+}
+
 Waiting* LaneQueue::next(const Waiting& waiting) const {
   return lanes_[lane(waiting.request_class, waiting.priority)].list.next_of<Waiting>(waiting);
 }

@@ -22,6 +22,7 @@
 #include "acceptor.h"
 #include "fleet_view.h"
 #include "io_thread.h"
+#include "operators.h"
 #include "perigee/admin/admin_server.h"
 #include "perigee/config/export.h"
 #include "perigee/config/redis_url.h"
@@ -31,6 +32,7 @@
 #include "perigee/telemetry/log.h"
 #include "passed_sockets.h"
 #include "probing.h"
+#include "throttling.h"
 #include "tls_setup.h"
 #include "version.h"
 #include "wiring.h"
@@ -44,6 +46,7 @@ namespace {
 // Descriptors that are not connections: listeners, logs, probes, admin, libuv's own.
 constexpr std::size_t kReservedDescriptors = 256;
 constexpr Duration kDrainLook = std::chrono::milliseconds(20);
+constexpr Duration kReloadLook = std::chrono::milliseconds(10);
 
 // The soft limit goes up to the hard one; the result is how many descriptors there are.
 std::size_t raise_descriptor_limit() {
@@ -69,7 +72,7 @@ admission::TenantSecret fresh_secret() {
   return secret;
 }
 
-class Application {
+class Application final : public admin::Control {
  public:
   explicit Application(const RunOptions& options)
       : options_(options),
@@ -97,6 +100,7 @@ class Application {
       signals_ = std::make_unique<net::Signals>(loop_, std::initializer_list<int>{SIGTERM, SIGINT, SIGHUP, SIGUSR1},
                                                 [this](int number) { on_signal(number); });
       errands_.spawn(tick());
+      errands_.spawn(watch_resources());
       if (service_.watchdog() != Duration::zero()) errands_.spawn(feed_watchdog());
       service_.ready();
       co_await over_.wait();
@@ -145,6 +149,8 @@ class Application {
     if (!admin) co_return false;
     probing_ = std::make_unique<Probing>(loop_.executor(), connector_, dispatcher_, *view_, log_, seed + 1000);
     probing_->set(**plan);
+    throttling_ = std::make_unique<Throttling>(dispatcher_, *view_, log_);
+    throttling_->set(**plan);
     log_.info("perigee is up", {{"version", kVersion}, {"workers", config_->workers.size()}, {"io_threads", threads_.size()},
                                 {"max_connections", connections}, {"config", config_->source}});
     co_return true;
@@ -295,7 +301,7 @@ class Application {
 
   Task<bool> open_admin() {
     if (!config_->admin.enabled) co_return true;
-    admin_ = std::make_unique<admin::AdminServer>(loop_, *view_, config_->admin.token);
+    admin_ = std::make_unique<admin::AdminServer>(loop_, *view_, *this, config_->admin.token);
     auto at = co_await net::resolve(loop_, config_->admin.address);
     Result<void> opened = at ? admin_->listen(*at) : Result<void>(std::unexpected(at.error()));
     if (!opened) {
@@ -308,7 +314,15 @@ class Application {
 
   // --- while it runs ------------------------------------------------------------------------------------------
 
-  // Rates and host figures, once a second.
+  Task<void> watch_resources() {
+    for (;;) {
+      throttling_->tick(clock_.now());
+      const auto slept = co_await coro::sleep_until(loop_.now() + Throttling::kEvery);
+      if (!slept) co_return;
+    }
+  }
+
+  // Quantiles, once a second.
   Task<void> tick() {
     for (;;) {
       view_->tick();
@@ -368,6 +382,7 @@ class Application {
     auto done = co_await try_reload();
     reloading_ = false;
     if (!stopping_) service_.ready(done.empty() ? std::string_view() : "the last reload failed: see the log");
+    view_->note("reload", {{"result", done.empty() ? "succeeded" : "failed"}});
     admin::Reloads& state = view_->reload_state;
     state.last_failed = !done.empty();
     state.last_error = done;
@@ -413,6 +428,7 @@ class Application {
     probing_->set(**plan);
     note_rates(**plan);
     if (!(redis_before == fresh->redis)) co_await connect_redis(*fresh);
+    throttling_->set(**plan);
     for (auto& thread : threads_) {
       thread->post([next = *plan](net::Loop&, proxy::LoopProxy& proxy) mutable { proxy.adopt(std::move(next)); });
     }
@@ -420,11 +436,41 @@ class Application {
     co_return std::string();
   }
 
+  // --- operators ------------------------------------------------------------------------------------------------
+
+  Task<admin::Done> change(admin::Change what, std::string peer) override {
+    admin::Done done;
+    if (what.action == admin::Action::reload) {
+      done = co_await reload_for_operator();
+    } else {
+      done = apply_change(dispatcher_, what, clock_.now());
+    }
+    if (what.action == admin::Action::drain) {
+      if (stopping_) done = {409, "it is stopping already"};
+      else begin_stop("drain");
+    }
+    write_audit(log_, *view_, what, done, peer);
+    co_return done;
+  }
+
+  Task<admin::Done> reload_for_operator() {
+    if (stopping_) co_return admin::Done{409, "it is stopping"};
+    reload_again_ = reloading_;
+    if (!reloading_) errands_.spawn(reload());
+    while (reloading_) {
+      const auto slept = co_await coro::sleep_until(loop_.now() + kReloadLook);
+      if (!slept) co_return admin::Done{409, "it is stopping"};
+    }
+    const admin::Reloads& state = view_->reload_state;
+    if (state.last_failed) co_return admin::Done{422, "nothing was changed: " + state.last_error};
+    co_return admin::Done{200, "reloaded"};
+  }
+
   // --- stop -----------------------------------------------------------------------------------------------------
 
   void begin_stop(const char* why) {
     const config::Process& process = config_->process;
-    log_.info("stopping", {{"signal", why}, {"timeout_s", std::chrono::duration_cast<std::chrono::seconds>(process.shutdown_timeout).count()}});
+    log_.info("stopping", {{"why", why}, {"timeout_s", std::chrono::duration_cast<std::chrono::seconds>(process.shutdown_timeout).count()}});
     stopping_ = true;
     service_.stopping();
     view_->shutting_down = true;
@@ -497,6 +543,7 @@ class Application {
   std::unique_ptr<FleetView> view_;
   std::unique_ptr<admin::AdminServer> admin_;
   std::unique_ptr<Probing> probing_;
+  std::unique_ptr<Throttling> throttling_;
   std::unique_ptr<net::Signals> signals_;
   coro::Scope scope_;
   coro::Scope errands_;  // what may be given up when the end comes

@@ -12,7 +12,6 @@ void FleetView::tick() {
   std::vector<const telemetry::LoopMetrics*> loops;
   for (const auto& thread : threads_) loops.push_back(&thread->metrics());
   recent_.tick(loops, clock_.now());
-  host_ = host_stats_.update(host_reader_.read(), clock_.now());
 }
 
 std::string_view FleetView::version() const { return kVersion; }

@@ -35,8 +35,11 @@ class FleetView final : public admin::View {
   admission::RatePoliciesPtr rate_policies;
   std::shared_ptr<const admission::TenantTable> tenants;
   const state::RedisCounters* redis_counters = nullptr;  // outlives the view
-  // Every second: quantiles of the last minute, host load.
+  admin::Events happened;                              // what /api/v1/events shows
+  admin::ThrottleReport throttle_report;               // filled in by Throttling
+  // Every second: quantiles of the last minute.
   void tick();
+  void set_host(const health::HostLoad& load) { host_ = load; }
 
   // --- admin::View.
   [[nodiscard]] std::string_view version() const override;
@@ -51,6 +54,7 @@ class FleetView final : public admin::View {
   }
   [[nodiscard]] admin::Probed probed(const std::string& backend) const override;
   [[nodiscard]] health::HostLoad host() const override { return host_; }
+  [[nodiscard]] const admin::ThrottleReport& throttle() const override { return throttle_report; }
   [[nodiscard]] telemetry::MetricTotals totals() const override;
   [[nodiscard]] telemetry::RecentQuantiles recent() const override;
   [[nodiscard]] telemetry::ProcessGauges process() const override;
@@ -61,6 +65,11 @@ class FleetView final : public admin::View {
   [[nodiscard]] std::vector<admin::RateRow> rate_usage() const override;
   [[nodiscard]] telemetry::RedisCounts redis() const override;
   [[nodiscard]] std::string_view redis_trouble() const override;
+  [[nodiscard]] const admin::Events& events() const override { return happened; }
+  // Writes an event with the time of now.
+  void note(std::string_view kind, std::initializer_list<admin::Events::Field> fields) {
+    happened.add(clock_.wall_ms(), kind, fields);
+  }
 
  private:
   const Clock& clock_;
@@ -69,8 +78,6 @@ class FleetView final : public admin::View {
   const telemetry::LogSink* log_;
   TimePoint started_;
   telemetry::RecentLatencies recent_;
-  health::HostReader host_reader_;
-  health::HostStats host_stats_;
   health::HostLoad host_;
 };
 

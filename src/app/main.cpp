@@ -8,6 +8,7 @@
 
 #include <malloc.h>
 
+#include "admin_client.h"
 #include "application.h"
 #include "perigee/config/command_line.h"
 #include "perigee/config/export.h"
@@ -73,6 +74,35 @@ int run(const config::CommandLine& line) {
   return app::run({loaded->config, read, service_environment()});
 }
 
+// Where to ask: as the file says, or the command line.
+int ask(const config::CommandLine& line) {
+  config::Admin admin;
+  if (!line.file.empty()) {
+    const config::LoadResult loaded = config::load(line.file, environment);
+    if (!loaded) {
+      print(stderr, config::format_diagnostics(loaded.error()));
+      return 1;
+    }
+    admin = loaded->config->admin;
+  } else if (!line.admin.empty()) {
+    const auto address = config::parse_address(line.admin);
+    if (!address) {
+      print(stderr, "perigee: `" + line.admin + "` is no address");
+      return 2;
+    }
+    admin.address = *address;
+  }
+  if (!line.token.empty()) admin.token = line.token;
+  const app::Told told = app::ask_admin(admin, line);
+  if (!told.reached) {
+    print(stderr, "perigee: " + told.text);
+    return 3;
+  }
+  const bool good = told.status < 300;
+  print(good ? stdout : stderr, told.text);
+  return good ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -88,6 +118,7 @@ int main(int argc, char** argv) {
     case config::Command::schema: print(stdout, config::schema_text()); return 0;
     case config::Command::version: print(stdout, "perigee " + std::string(app::kVersion)); return 0;
     case config::Command::help: print(stdout, config::help_text()); return 0;
+    default: return ask(*line);
   }
   return 2;
 }

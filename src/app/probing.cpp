@@ -54,6 +54,7 @@ void Probing::log_change(const std::string& name, Watched& watched) {
   const dispatch::BackendStatus* now = find(status, watched.ref);
   if (now == nullptr || now->health == watched.said) return;
   watched.said = now->health;
+  view_.note("health", {{"worker", name}, {"health", now->health}});
   const auto level = now->up ? telemetry::LogLevel::info : telemetry::LogLevel::warning;
   log_.repeated(level, "health of " + name + " " + watched.said, "worker's health changed",
                 {{"worker", name}, {"health", now->health}, {"kind", to_string(now->kind)}, {"address", now->address}});

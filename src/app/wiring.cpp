@@ -6,6 +6,9 @@ namespace perigee::app {
 
 namespace {
 
+static_assert(static_cast<int>(config::Overload::pi) == static_cast<int>(admission::OverloadKind::pi) &&
+              config::kOverloadNames.size() == 4);
+
 dispatch::BackendSpec spec_of(const config::Config& config, const config::Worker& worker) {
   dispatch::BackendSpec spec;
   spec.name = worker.name;
@@ -60,7 +63,9 @@ dispatch::Policy policy_of(const config::Config& config) {
 dispatch::Setup dispatch_setup(const config::Config& config) {
   dispatch::Setup setup;
   for (const config::Worker& worker : config.workers) setup.backends.push_back(spec_of(config, worker));
-  for (const config::Pool& pool : config.pools) setup.pools.push_back({pool.name, pool.workers});
+  for (const config::Pool& pool : config.pools) {
+    setup.pools.push_back({pool.name, pool.workers, static_cast<admission::OverloadKind>(pool.overload)});
+  }
   setup.policy = policy_of(config);
   return setup;
 }

@@ -83,6 +83,12 @@ bool Breaker::half_open_early() {
   return true;
 }
 
+void Breaker::eject(Duration time, TimePoint now) {
+  change(State::open);
+  until_ = now + time;
+  ++opened_total_;
+}
+
 TimePoint Breaker::next_change() const {
   if (state_ == State::open) return until_;
   TimePoint next = kNever;

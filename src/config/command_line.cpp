@@ -17,6 +17,15 @@ Usage
   perigee --listen 3000 --worker URL ...      run without one
   perigee check FILE                          say what is wrong with a file, or what it means
   perigee schema                              print the JSON Schema of the file, for editors
+  perigee status                              one look at a sidecar that runs
+  perigee reload                              it reads its file again; says what is wrong with it
+  perigee pause [POOL], resume [POOL]         requests wait; and go on
+  perigee drain                               it finishes what runs, then ends
+  perigee drain WORKER, enable WORKER         no new requests to this worker; and again
+  perigee eject WORKER                        opens its breaker for a while
+  perigee limit WORKER N|none                 a ceiling of its slots
+
+  The last seven ask the admin port of --config FILE, or of --admin ADDR and --token TOKEN.
 
 Options
   -c, --config FILE    the configuration (YAML); SIGHUP reads it again
@@ -24,6 +33,8 @@ Options
                        (default 0.0.0.0:3000; may be given more than once)
   -w, --worker URL     a worker: http://127.0.0.1:3001 (once for each)
   -a, --admin ADDR     where operators look in, or `off` (default 127.0.0.1:9300)
+  -t, --token TOKEN    the admin port's token; other users of the machine can see it here, so rather
+                       give the file
   -V, --version        print the version
   -h, --help           print this
 
@@ -44,16 +55,34 @@ struct Option {
   std::string_view letter;
   std::string_view value;  // empty = takes none
 };
-constexpr std::array<Option, 6> kOptions = {{{"--config", "-c", "FILE"},
+constexpr std::array<Option, 7> kOptions = {{{"--config", "-c", "FILE"},
                                              {"--listen", "-l", "ADDR"},
                                              {"--worker", "-w", "URL"},
                                              {"--admin", "-a", "ADDR"},
+                                             {"--token", "-t", "TOKEN"},
                                              {"--version", "-V", ""},
                                              {"--help", "-h", ""}}};
-constexpr std::array<std::string_view, 2> kCommands = {"check", "schema"};
+struct Word {
+  std::string_view word;
+  Command command;
+  unsigned least;  // words behind it
+  unsigned most;
+};
+constexpr std::array<Word, 10> kWords = {{{"check", Command::check, 0, 1},
+                                          {"schema", Command::schema, 0, 0},
+                                          {"status", Command::status, 0, 0},
+                                          {"reload", Command::reload, 0, 0},
+                                          {"drain", Command::drain, 0, 1},
+                                          {"pause", Command::pause, 0, 1},
+                                          {"resume", Command::resume, 0, 1},
+                                          {"enable", Command::enable, 1, 1},
+                                          {"eject", Command::eject, 1, 1},
+                                          {"limit", Command::limit, 2, 2}}};
 
 std::string did_you_mean(std::string_view word) {
-  std::vector<std::string_view> known(kCommands.begin(), kCommands.end());
+  std::vector<std::string_view> known;
+  for (const Word& w : kWords)
+    known.push_back(w.word);
   for (const Option& option : kOptions)
     known.push_back(option.name);
   const std::string nearest = nearest_to(word, known);
@@ -121,7 +150,7 @@ class Parser {
     } else if (name == "--worker") {
       line_.workers.emplace_back(text);
     } else {
-      std::string& once = name == "--config" ? line_.file : line_.admin;
+      std::string& once = name == "--config" ? line_.file : name == "--admin" ? line_.admin : line_.token;
       if (!once.empty()) return std::unexpected("`" + std::string(name) + "` is given twice");
       once = text;
     }
@@ -129,26 +158,31 @@ class Parser {
   }
 
   Taken take_word(std::string_view word) {
-    if (!command_.empty() && command_ == "check" && line_.file.empty()) {
-      line_.file = word;
+    if (command_ == nullptr) {
+      for (const Word& known : kWords) {
+        if (word == known.word) command_ = &known;
+      }
+      if (command_ == nullptr) return std::unexpected("unknown command `" + std::string(word) + "`" + did_you_mean(word));
+      line_.command = command_->command;
       return {};
     }
-    if (command_.empty() && (word == "check" || word == "schema")) {
-      command_ = word;
-      line_.command = word == "check" ? Command::check : Command::schema;
-      return {};
+    const bool file_twice = line_.command == Command::check && !line_.file.empty();
+    if (words_ == command_->most || file_twice) {
+      return std::unexpected("`" + std::string(command_->word) + "` takes no `" + std::string(word) + "`");
     }
-    if (command_.empty())
-      return std::unexpected("unknown command `" + std::string(word) + "`" + did_you_mean(word));
-    return std::unexpected("`" + std::string(command_) + "` takes no `" + std::string(word) + "`");
+    ++words_;
+    (line_.command == Command::check ? line_.file : words_ == 1 ? line_.name : line_.slots) = word;
+    return {};
   }
 
   Taken check_whole() const {
     const bool direct = !line_.listen.empty() || !line_.workers.empty() || !line_.admin.empty();
+    if (is_remote(line_.command)) return check_remote();
+    if (!line_.token.empty()) return std::unexpected("`--token` is for commands to a sidecar that runs");
     if (line_.command == Command::check && line_.file.empty())
       return std::unexpected("`check` needs a file: perigee check FILE");
     if (line_.command != Command::run && direct) {
-      return std::unexpected("`" + std::string(command_) + "` takes no `--listen`, `--worker` or `--admin`");
+      return std::unexpected("`" + std::string(command_->word) + "` takes no `--listen`, `--worker` or `--admin`");
     }
     if (line_.command == Command::schema && !line_.file.empty())
       return std::unexpected("`schema` takes no file");
@@ -163,9 +197,27 @@ class Parser {
     return {};
   }
 
+  Taken check_remote() const {
+    const std::string word(command_->word);
+    if (words_ < command_->least) {
+      return std::unexpected("`" + word + "` needs " + (command_->least == 2 ? "a worker and a number of slots" : "a worker"));
+    }
+    if (!line_.listen.empty() || !line_.workers.empty()) return std::unexpected("`" + word + "` takes no `--listen` or `--worker`");
+    if (!line_.file.empty() && (!line_.admin.empty() || !line_.token.empty())) {
+      return std::unexpected("`--config` and `--admin`, `--token` exclude one another: the file has both");
+    }
+    const bool number = !line_.slots.empty() && line_.slots.size() <= 7 &&
+                        line_.slots.find_first_not_of("0123456789") == std::string::npos && line_.slots != "0";
+    if (line_.command == Command::limit && !number && line_.slots != "none") {
+      return std::unexpected("`limit` needs a number of slots, or `none`; found `" + line_.slots + "`");
+    }
+    return {};
+  }
+
   std::span<const std::string_view> rest_;
   CommandLine line_;
-  std::string_view command_;
+  const Word* command_ = nullptr;
+  unsigned words_ = 0;  // behind the command
   bool done_ = false;  // --help and --version win over whatever follows
 };
 

@@ -14,6 +14,7 @@ Json write(const Config& config, Show show) {
   // pools[0] is always there; only the others were written.
   for (std::size_t i = 1; i < config.pools.size(); ++i) {
     Draft::WrittenPool pool;
+    pool.overload = config.pools[i].overload;
     for (const std::uint32_t worker : config.pools[i].workers)
       pool.workers.push_back(config.workers[worker].name);
     draft.pools.emplace_back(config.pools[i].name, std::move(pool));

@@ -19,15 +19,6 @@ Codec<Nothing> deadlines() {
   return section(std::move(t));
 }
 
-Codec<Nothing> throttle() {
-  Table<Nothing> t;
-  t.later("cpu", share(0, 1), "CPU above which low priority waits");
-  t.later("cpu_hard", share(0, 1), "CPU above which, with a standing queue, requests are refused");
-  t.later("memory", share(0, 1), "memory above which low priority waits");
-  t.later("memory_hard", share(0, 1), "memory above which requests are refused");
-  return section(std::move(t));
-}
-
 Codec<Nothing> affinity() {
   Table<Nothing> t;
   t.later("session", word_of({"off", "soft", "hard"}),
@@ -58,10 +49,9 @@ struct Standing {
 };
 
 // What the table of defaults promises without a word in the file.
-constexpr std::array<Standing, 8> kStanding = {
+constexpr std::array<Standing, 7> kStanding = {
     {{"tenants", "requests of different API keys take fair turns in the queue"},
      {"deadlines", "requests that cannot be answered in time are refused at the door"},
-     {"throttle", "low priority waits, then is refused, while CPU or memory run out"},
      {"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
      {"affinity", "chats of one session stay with one worker while its load allows"},
      {"session_turns", "one chat turn a session at a time"},
@@ -72,8 +62,6 @@ constexpr std::array<Standing, 8> kStanding = {
 
 void add_later(Table<Draft>& t) {
   t.later("deadlines", deadlines(), "deadlines by class");
-  t.later("throttle", throttle(), "what a machine short of CPU or memory does");
-  t.later("overload", word_of({"none", "codel", "lifo", "pi"}), "a controller besides the law of admission");
   t.later("affinity", affinity(), "requests that stay with a worker");
   t.later("session_turns", yes_or_no(), "one chat turn a session at a time");
   t.later("merging", yes_or_no(), "metrics and health of all workers answered as one");

@@ -117,4 +117,32 @@ Codec<QueueWait> queue_wait() {
   return codec;
 }
 
+Codec<Throttle> throttle() {
+  Table<Throttle> t;
+  t.add("enabled", &Throttle::enabled, yes_or_no(), "Whether anything is done");
+  t.add("cpu", &Throttle::cpu, share(0, 1), "CPU above which low priority waits and nothing grows");
+  t.add("cpu_hard", &Throttle::cpu_hard, share(0, 1), "CPU above which, with a standing queue, low and then normal are refused");
+  t.add("memory", &Throttle::memory, share(0, 1), "Memory above which low priority waits; of a worker: above which it is avoided");
+  t.add("memory_hard", &Throttle::memory_hard, share(0, 1), "Memory above which low and then normal are refused");
+  Codec<Throttle> codec = section(std::move(t));
+  codec.schema = {{"anyOf", Json::array({codec.schema, Json{{"enum", {"off", false}}}})}};
+  codec.read = [full = codec.read](Reader& r, const Node& n, Throttle& out) {
+    if (n.kind != Node::Kind::scalar) return full(r, n, out);
+    if (n.text != "off" && n.text != "false") return r.mismatch(n, "`off` or a map");
+    out.enabled = false;
+    return true;
+  };
+  return codec;
+}
+
+// Two controllers on one queue would fight over the same signal.
+Codec<Overload> overload() {
+  Codec<Overload> codec = one_of<Overload>(kOverloadNames);
+  codec.read = [one = codec.read](Reader& r, const Node& n, Overload& out) {
+    if (n.kind == Node::Kind::scalar) return one(r, n, out);
+    return r.mismatch(n, "one of `none`, `codel`, `lifo`, `pi`: at most one a pool");
+  };
+  return codec;
+}
+
 }  // namespace perigee::config

@@ -95,6 +95,10 @@ Table<Worker> worker_table() {
         "Hard ceiling of its slots, before the general one");
   t.add("provider_connections", &Worker::provider_connections, optional_of(provider_connections()),
         "Connections it opens to its model provider, before the general number");
+  t.add("pid_file", &Worker::pid_file, text({.longest = 1024, .may_be_empty = true, .expected = "a file's path"}),
+        "File with the id of its process; without it a worker on loopback is found by its listening socket");
+  t.add("memory_limit", &Worker::memory_limit, optional_of(bytes(kMiB, 1024 * 1024 * kMiB)),
+        "Memory its process may use; `none` = what its control group may");
   t.add("tls", &Worker::tls, optional_of(client_tls()), "TLS towards it, in place of `upstream.tls`; for `https://` only");
   t.add("proxy_protocol", &Worker::proxy_protocol, one_of<ProxyProtocolOut>(kProxyProtocolOutNames),
         "Whether connections to it begin with a PROXY header; each then carries one request");
@@ -176,10 +180,15 @@ Codec<std::string> host_pattern() {
 // Fills path and path_prefix.
 Codec<Route> route_path() {
   Codec<Route> codec;
-  codec.schema = {{"type", "string"}, {"pattern", "^/[^*]*[*]?$"}};
+  codec.schema = {{"type", "string"}, {"pattern", "^(/[^*]*[*]?|any)$"}};
   codec.read = [](Reader& r, const Node& n, Route& out) {
     const std::string expected = "a path such as `/v1/chat`, or a prefix such as `/v1/*`";
     if (!is_scalar(r, n, expected)) return false;
+    if (n.text == "any") {
+      out.path.clear();
+      out.path_prefix = false;
+      return true;
+    }
     const std::size_t star = n.text.find('*');
     const bool good =
         n.text.starts_with('/') && n.text.size() <= 1024 &&
@@ -190,7 +199,9 @@ Codec<Route> route_path() {
     out.path = n.text.substr(0, star);
     return true;
   };
-  codec.write = [](const Route& route, Show) { return Json(route.path + (route.path_prefix ? "*" : "")); };
+  codec.write = [](const Route& route, Show) {
+    return Json(route.path.empty() ? "any" : route.path + (route.path_prefix ? "*" : ""));
+  };
   return codec;
 }
 
@@ -301,8 +312,10 @@ Codec<Route> route() {
   t.add("host", &Route::host, or_any(host_pattern()), "Host of the request, or `*.` and a domain");
   t.add("methods", &Route::methods, list_of(method(), 16, true), "Methods; none = any");
   t.add(
-       "path", [](auto& x) -> auto& { return x; }, route_path(), "A whole path, or a prefix that ends in `*`")
-      .required();
+      "path", [](auto& x) -> auto& { return x; }, route_path(),
+      "A whole path, or a prefix that ends in `*`; needed unless `model` is written");
+  t.add("model", &Route::model, or_any(text({.longest = 256, .may_be_empty = true, .expected = "a model's name, in which `*` stands for anything"})),
+        "Model that the JSON body asks for; `*` = any run of characters");
   t.add("headers", &Route::headers, headers(), "Header fields that must be there; `*` = with any value");
   t.add("class", &Route::request_class, optional_of(one_of<RequestClass>(kClassNames)),
         "Class of the request");

@@ -89,6 +89,13 @@ std::string queue_text(const Config& c) {
          write_duration(c.queue_wait.by_class.at(RequestClass::search));
 }
 
+std::string throttle_text(const Config& c) {
+  if (!c.throttle.enabled) return "off";
+  const auto percent = [](double share) { return write_number(share * 100) + "%"; };
+  return "CPU " + percent(c.throttle.cpu) + " (with a standing queue " + percent(c.throttle.cpu_hard) + "), memory " +
+         percent(c.throttle.memory) + " (" + percent(c.throttle.memory_hard) + ")";
+}
+
 std::string clocks_text(const Config& c) {
   return "connect " + clocked(c.clocks.connect) + ", head " + clocked(c.clocks.head) + " (streams " +
          clocked(c.clocks.head_stream) + "), first event " + clocked(c.clocks.first_event) + ", silence " +
@@ -135,6 +142,11 @@ std::string main_settings(const Config& c) {
   out += row("starting", starting_text(c));
   out += row("limits", limits_text(c));
   out += row("queue", queue_text(c));
+  out += row("throttle", throttle_text(c));
+  for (const Pool& pool : c.pools) {
+    if (pool.overload == Overload::none) continue;
+    out += row("overload", std::string(kOverloadNames[static_cast<std::size_t>(pool.overload)]) + " in pool " + pool.name);
+  }
   out += row("clocks", clocks_text(c));
   out += row("client",
              "head " + write_duration(c.client.head) + ", keep-alive " + write_duration(c.client.keep_alive));

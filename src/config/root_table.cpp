@@ -26,6 +26,7 @@ void add_places(Table<Draft>& t) {
   Table<Draft::WrittenPool> pool;
   pool.add("workers", &Draft::WrittenPool::workers, list_of(text({.longest = kMaxNameBytes}), kMaxWorkers),
            "Names of its workers");
+  pool.add("overload", &Draft::WrittenPool::overload, overload(), "Its controller besides the law of admission");
   t.add(
       "pools", [](auto& d) -> auto& { return d.pools; }, map_of(section(std::move(pool)), kMaxPools - 1),
       "Workers that serve the same requests, by name, for `routes`; everything else goes to all workers");
@@ -45,6 +46,10 @@ void add_load(Table<Draft>& t) {
   t.add("queue", in(&Config::queue), queue(), "How many may wait");
   t.add("queue_wait", in(&Config::queue_wait), queue_wait(),
         "How long they may wait: one duration, or one a class");
+  t.add("throttle", in(&Config::throttle), throttle(),
+        "What a machine short of CPU or memory does to low priority, then to normal: a map, or `off`");
+  t.add("overload", in(&Config::overload), overload(),
+        "A controller of the pool of all workers besides the law of admission; at most one");
 }
 
 void add_behaviour(Table<Draft>& t) {

@@ -15,6 +15,7 @@ namespace perigee::config {
 struct Draft {
   struct WrittenPool {
     std::vector<std::string> workers;  // names
+    Overload overload = Overload::none;
   };
 
   Config config;
@@ -45,6 +46,8 @@ Codec<Pace> pace();
 Codec<Starting> starting();
 Codec<Queue> queue();
 Codec<QueueWait> queue_wait();
+Codec<Throttle> throttle();
+Codec<Overload> overload();
 // time_table.cpp
 Codec<Clocks> clocks();
 Codec<ClassOverrides> class_overrides();

@@ -140,13 +140,14 @@ std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
     names.push_back(draft.config.workers[i].name);
     all.workers.push_back(static_cast<std::uint32_t>(i));
   }
+  all.overload = draft.config.overload;
   std::vector<Pool> pools{all};
   for (const auto& [name, written] : draft.pools) {
     if (name.empty() || name.size() > kMaxNameBytes)
       r.error_at("pools", "a pool's name has 1 … 128 characters");
     if (written.workers.empty()) r.error_at("pools." + name, "a pool without workers");
     if (name == all.name) r.error_at("pools." + name, "`default` is the pool of all workers");
-    Pool pool{name, {}};
+    Pool pool{name, {}, written.overload};
     for (std::size_t i = 0; i < written.workers.size(); ++i) {
       const auto found = std::find(names.begin(), names.end(), written.workers[i]);
       if (found == names.end()) {
@@ -170,6 +171,7 @@ void check_routes(const Config& config, Reader& r) {
     if (!route.pool.empty() && std::find(names.begin(), names.end(), route.pool) == names.end()) {
       r.error_at(item("routes", i) + ".pool", "no pool has this name", nearest_to(route.pool, names));
     }
+    if (route.path.empty() && route.model.empty()) r.error_at(item("routes", i), "needs a `path`, a `model`, or both");
     if (!route.request_class && !route.priority && !route.replay && route.pool.empty()) {
       r.warning(item("routes", i), "this route changes nothing: it has no class, priority, replay or pool");
     }
@@ -243,6 +245,11 @@ void check_pace(const Pace& pace, Reader& r) {
   if (pace.recovered > pace.ceiling) r.error_at("pace.recovered", "above `pace.ceiling`");
 }
 
+void check_throttle(const Throttle& throttle, Reader& r) {
+  if (throttle.cpu > throttle.cpu_hard) r.error_at("throttle.cpu", "above `throttle.cpu_hard`");
+  if (throttle.memory > throttle.memory_hard) r.error_at("throttle.memory", "above `throttle.memory_hard`");
+}
+
 void warn_unverified(const Config& config, Reader& r) {
   bool told = false;
   for (std::size_t i = 0; i < config.workers.size(); ++i) {
@@ -309,6 +316,7 @@ void finish(Draft& draft, Reader& reader) {
   if (sound("tenants") && sound("rate_limits")) check_rates(config, reader);
   if (sound("slots")) check_slots(config.slots, reader);
   if (sound("pace")) check_pace(config.pace, reader);
+  if (sound("throttle")) check_throttle(config.throttle, reader);
   if (breaker && config.breaker.open > config.breaker.open_max) {
     reader.error_at("breaker.open", "above `breaker.open_max`");
   }

@@ -38,6 +38,7 @@ struct Backend {
   WorkerKind kind = WorkerKind::unknown;
   PoolId home = 0;          // the first pool it is in: the one whose mean its speed is compared with
   bool removed = false;
+  std::uint32_t slots_limit = 0;  // by the operator, at run time; 0 = none
   bool slow_starting = false;
   bool late = false;        // was added while others served
 

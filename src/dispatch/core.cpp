@@ -18,6 +18,8 @@ namespace {
 constexpr std::size_t index(RequestClass c) { return static_cast<std::size_t>(c); }
 // Fail fast where nothing is up: three seconds, as linkerd has it.
 constexpr Duration kNoBackendRetry = std::chrono::seconds(3);
+// Twice the half-life of what the throttle goes by.
+constexpr Duration kThrottledRetry = std::chrono::seconds(6);
 
 TimePoint later(TimePoint t, Duration d) { return d > kNever - t ? kNever : t + d; }
 
@@ -34,7 +36,8 @@ BackendSet Core::usable(const Waiter& w) const {
     const Backend* b = find(w.pinned_);
     return b == nullptr ? 0 : b->bit() & reachable_;
   }
-  const BackendSet all = pools_[w.pool_]->members & up_ & ~shut_;
+  BackendSet all = pools_[w.pool_]->members & up_ & ~shut_;
+  if (w.priority == Priority::low && (throttle_.above_soft || hot_ != 0)) all = spare_for_low(all);
   const BackendSet others = all & ~w.excluded_;
   return others != 0 ? others : all;
 }
@@ -117,7 +120,9 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
 
   if (draining_ && !ask.retry) return refuse(w, Refused::draining, true);
   if (ask.pool >= kMaxPools || pools_[ask.pool] == nullptr || hopeless(w)) return refuse(w, Refused::no_backend, true);
+  if (throttle_.refuse_above != admission::kMostRank && throttled(w)) return refuse(w, Refused::throttled, true);
   Pool& pool = *pools_[ask.pool];
+  if (pool.overload != nullptr && refused_by_pool(w, pool, ask.cohort)) return refuse(w, Refused::throttled, true);
   const bool open = w.critical_ || w.pinned_.exists() || !pool.paused;
   const bool within = open && within_limits(w);
   const BackendSet use = usable(w);
@@ -126,6 +131,8 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
     const BackendSet now_free = startable(w, use, free);
     if (now_free != 0) {
       if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
+      if (throttle_.above_soft) note_wait(w);
+      if (pool.overload != nullptr) static_cast<void>(dropped_by_pool(w, pool));
       grant(w, now_free);
       w.place_ = Waiter::Place::decided;
       w.granted_ = true;
@@ -144,6 +151,7 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   ++waits_;
   if (w.pinned_.exists()) pinned_ |= BackendSet{1} << w.pinned_.id;
   else if (!pool.paused) pool.drain.set_waiting(true, now_);
+  if (pool.overload != nullptr && !w.pinned_.exists()) pool.overload->set_waiting(true, now_);
   if (within && !w.critical_) note_wanted(use);
   return Verdict::waiting;
 }
@@ -154,7 +162,7 @@ std::optional<Duration> Core::estimate(const Waiter& w) const {
   if (pool == nullptr || pool->paused || w.critical_ || w.pinned_.exists()) return std::nullopt;
   const std::uint64_t ahead = std::uint64_t{pool->plain.entries_ahead(w.priority)} +
                               pool->streamed.entries_ahead(w.priority) + pool->picky.entries_ahead(w.priority);
-  if (ahead == 0) return Duration::zero();
+  if (ahead == 0 || (pool->overload != nullptr && pool->overload->newest_first(now_))) return Duration::zero();
   return admission::estimate_wait(ahead, drain_rate(*pool));
 }
 
@@ -171,7 +179,9 @@ std::optional<double> Core::drain_rate(const Pool& pool) const {
 }
 
 Verdict Core::refuse(Waiter& w, Refused reason, bool at_door) {
-  const std::optional<Duration> wait = reason == Refused::no_backend ? kNoBackendRetry : estimate(w);
+  const std::optional<Duration> wait = reason == Refused::no_backend  ? kNoBackendRetry
+                                       : reason == Refused::throttled ? kThrottledRetry
+                                                                      : estimate(w);
   w.refusal_ = {reason, at_door, static_cast<std::uint16_t>(admission::retry_after(wait, rng_.uniform()))};
   ++(at_door ? refused_at_door_ : refused_waiting_)[static_cast<std::size_t>(reason)];
   if (w.retry_) retries_.retry_ended();
@@ -189,6 +199,7 @@ void Core::dequeue(Waiter& w) {
     if (b.pinned_waiting() == 0) pinned_ &= ~b.bit();
   } else if (Pool& pool = *pools_[w.pool_]; pool.waiting() == 0) {
     pool.drain.set_waiting(false, now_);
+    if (pool.overload != nullptr) pool.overload->set_waiting(false, now_);
   }
 }
 
@@ -203,6 +214,7 @@ void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
   if (w.place_ == Waiter::Place::queued) {
     dequeue(w);
     if (why == Cancelled::queue_timeout) {
+      if (throttle_.above_soft) note_wait(w);
       refuse(w, Refused::queue_timeout, false);
       w.unlink();  // the caller knows: nobody else is to be told
     } else {
@@ -224,7 +236,7 @@ void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
 
 bool Core::try_retry(RequestClass c, TimePoint now) {
   tick(now);
-  if (retries_.try_retry(c, in_flight_ + queue_.entries(), now_)) {
+  if (!throttle_.no_retries && retries_.try_retry(c, in_flight_ + queue_.entries(), now_)) {
     ++retried_;
     return true;
   }
@@ -244,6 +256,9 @@ void Core::pump(TimePoint now) {
   if (breaker_due_ <= now_) advance_breakers();
   due_ = breaker_due_;
   if (queue_.entries() == 0) return;
+  for (const auto& pool : pools_) {
+    if (pool != nullptr && pool->overload != nullptr) expire_oldest(*pool);
+  }
   Free free = free_among(present_);
   for (;;) {
     BackendSet wanted = 0;
@@ -253,10 +268,17 @@ void Core::pump(TimePoint now) {
       return;
     }
     Waiter& w = *best.waiter;
+    if (throttle_.above_soft) note_wait(w);
     // The estimate is made again here: what could no longer be served in time does not get the slot.
     if (!admission::worth_granting(now_, w.deadline, w.queue_deadline)) {
       dequeue(w);
       refuse(w, Refused::queue_timeout, false);
+      continue;
+    }
+    // Who is pinned may outlive his pool.
+    if (Pool* pool = pools_[w.pool_].get(); pool != nullptr && pool->overload != nullptr && dropped_by_pool(w, *pool)) {
+      dequeue(w);
+      refuse(w, Refused::throttled, false);
       continue;
     }
     if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
@@ -267,6 +289,20 @@ void Core::pump(TimePoint now) {
     const Free left = free_among(used);
     free = {(free.normal & ~used) | left.normal, (free.critical & ~used) | left.critical};
   }
+}
+
+// The newest of the best priority that `accept` takes.
+template <typename Accept>
+admission::Waiting* Core::newest_of(const LaneQueue& queue, Accept&& accept) const {
+  for (std::size_t p = 0; p < kPriorityCount; ++p) {
+    admission::Waiting* chosen = nullptr;
+    for (std::size_t c = 0; c < kClassCount; ++c) {
+      admission::Waiting* w = queue.back(static_cast<RequestClass>(c), static_cast<Priority>(p));
+      if (w != nullptr && (chosen == nullptr || w->arrival > chosen->arrival) && accept(*w)) chosen = w;
+    }
+    if (chosen != nullptr) return chosen;
+  }
+  return nullptr;
 }
 
 // The best waiter for whom there is a place, over all queues. Where there is none, `wanted` has every backend
@@ -307,6 +343,11 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
     look(pool->critical);
     walk(pool->picky, pool->paused);
     if (pool->paused) continue;
+    if (pool->overload != nullptr && pool->overload->newest_first(now_)) {
+      offer(newest_of(pool->plain, accept));
+      offer(newest_of(pool->streamed, accept));
+      continue;
+    }
     look(pool->plain);
     look(pool->streamed);
   }
@@ -339,6 +380,7 @@ void Core::note_wanted(BackendSet wanted) {
 // --- the life of a hold ---------------------------------------------------------------------------------------
 
 Backend& Core::choose(const Waiter& w, BackendSet set) {
+  if (const BackendSet cold = set & ~hot_; cold != 0) set = cold;
   if ((set & (set - 1)) == 0) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
   std::size_t n = 0;
   for_each(set, [&](const Backend& b) {
@@ -406,6 +448,7 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
   const balancing::Verdict verdict = balancing::counts(outcome, b.kind);
   if (Pool* home = pools_[b.home].get(); home != nullptr) {
     const RequestClass c = hold.share.request_class;
+    if (home->overload != nullptr && verdict.speed == SpeedEffect::sample) home->overload->serviced(now_ - hold.granted_at);
     if (verdict.speed == SpeedEffect::sample) home->speed.sample(b.load, c, now_ - hold.granted_at, now_);
     if (verdict.speed == SpeedEffect::penalty) home->speed.failure(b.load, c, retry_after, now_);
   }

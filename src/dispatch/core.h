@@ -21,6 +21,7 @@
 #include "backend.h"
 #include "perigee/admission/class_limits.h"
 #include "perigee/admission/drain_rate.h"
+#include "perigee/admission/throttle.h"
 #include "perigee/balancing/ejection.h"
 #include "perigee/balancing/picker.h"
 #include "perigee/balancing/retry_budget.h"
@@ -47,6 +48,7 @@ struct Pool {
   balancing::SpeedModel speed;
   std::unique_ptr<balancing::Picker> orbit_picker;
   std::unique_ptr<balancing::Picker> http_picker;
+  std::unique_ptr<admission::OverloadControl> overload;  // where the operator wants one
 };
 
 class Core {
@@ -67,6 +69,7 @@ class Core {
     std::array<BackendSet, kMaxPools> members{};
     std::array<std::unique_ptr<balancing::Picker>, kMaxPools> orbit_picker;
     std::array<std::unique_ptr<balancing::Picker>, kMaxPools> http_picker;
+    std::array<std::unique_ptr<admission::OverloadControl>, kMaxPools> overload;
   };
   [[nodiscard]] BackendSet vacant() const;  // ids that a new backend may have
   [[nodiscard]] Result<Plan> prepare(const Setup& setup, BackendSet vacant, TimePoint now);
@@ -97,6 +100,10 @@ class Core {
   void drain_backend(Backend& b, bool drain, TimePoint now);
   void set_draining(bool draining) { draining_ = draining; }
   bool set_paused(PoolId pool, bool paused, TimePoint now);
+  void limit_backend(Backend& b, std::uint32_t slots, TimePoint now);  // 0 = none
+  void eject_backend(Backend& b, Duration time, TimePoint now);
+  void set_throttle(const admission::ThrottleOrders& orders, BackendSet hot, TimePoint now);
+  [[nodiscard]] double standing_queue(TimePoint now) const { return throttle_.above_soft ? standing_.share(now) : 0; }
 
   // --- time
   void pump(TimePoint now);
@@ -135,6 +142,16 @@ class Core {
   // What may be used, and of that what can be now.
   [[nodiscard]] BackendSet usable(const Waiter& w) const;
   [[nodiscard]] bool hopeless(const Waiter& w) const;
+  // core_throttle.cpp: where low priority may go, what stops a newcomer, how long those waited who got through.
+  [[nodiscard]] BackendSet spare_for_low(BackendSet set) const;
+  [[nodiscard]] bool throttled(const Waiter& w) const;
+  void note_wait(const Waiter& w);
+  // core_overload.cpp: a pool's own controller; each only where it has one.
+  [[nodiscard]] bool refused_by_pool(const Waiter& w, Pool& pool, std::uint8_t cohort);
+  [[nodiscard]] bool dropped_by_pool(const Waiter& w, Pool& pool);
+  void expire_oldest(Pool& pool);
+  template <typename Accept>
+  [[nodiscard]] admission::Waiting* newest_of(const LaneQueue& queue, Accept&& accept) const;
   [[nodiscard]] bool may_start_now(const Backend& b) const;
   [[nodiscard]] Free free_among(BackendSet set) const;
   [[nodiscard]] BackendSet free_slots(BackendSet set) const;
@@ -173,6 +190,7 @@ class Core {
   // Backends and pools.
   void configure(Backend& b, const BackendSpec& spec);
   void set_kind(Backend& b, WorkerKind kind);
+  [[nodiscard]] static std::uint32_t ceiling_of(const Backend& b);
   void update(Backend& b);  // its bits in the sets below
   void review();            // after any change of health, breaker or drain: panic, then who lost all hope
   void advance_breakers();
@@ -202,6 +220,7 @@ class Core {
   BackendSet judging_ = 0;    // breaker half-open
   BackendSet admitting_ = 0;  // breaker lets one more in
   BackendSet pinned_ = 0;     // somebody waits there
+  BackendSet hot_ = 0;        // short of CPU or memory: only where nothing else is free, and never for low priority
 
   admission::QueueBudget queue_;
   admission::ClassLimits limits_{admission::ClassLimitValues{}};
@@ -210,6 +229,8 @@ class Core {
   std::array<std::unique_ptr<Pool>, kMaxPools> pools_;
   std::array<std::uint16_t, kMaxBackends> generations_{};
   std::uint32_t next_pool_ = 0;
+  admission::ThrottleOrders throttle_;
+  admission::StandingQueue standing_;
   IntrusiveList<admission::LaneTag> decided_;
   std::array<balancing::Candidate, kMaxBackends> candidates_;  // scratch of choose(): too long to clear each time
 

@@ -95,6 +95,9 @@ Result<Core::Plan> Core::prepare(const Setup& setup, BackendSet vacant, TimePoin
     plan.pool_used[id] = true;
     for (const std::uint32_t i : spec.backends) plan.members[id] |= bits[i];
     plan.orbit_picker[id] = balancing::make_picker(setup.policy.picker, {setup.policy.orbit_costs.stream});
+    if (spec.overload != admission::OverloadKind::none) {
+      plan.overload[id] = std::make_unique<admission::OverloadControl>(spec.overload);
+    }
     plan.http_picker[id] = balancing::make_picker(setup.policy.picker, {setup.policy.http_costs.stream});
   }
   return plan;
@@ -105,7 +108,7 @@ void Core::apply(Plan& plan, TimePoint now) {
   const bool first = present_ == 0;
   policy_ = std::move(plan.policy);
   queue_.set(policy_.queue);
-  limits_.set(policy_.limits);
+  limits_.set(policy_.limits);  // the throttle, where it is at work, halves them again within half a second
   retries_.configure(policy_.retries);
   bounded_starts_ = std::ranges::any_of(policy_.starting, [](std::uint32_t bound) { return bound != kUnbounded; });
 
@@ -114,6 +117,7 @@ void Core::apply(Plan& plan, TimePoint now) {
     if (plan.backend[id] != nullptr) {
       std::swap(place, plan.backend[id]);
       generations_[id] = place->identity.ref.generation;
+      set_bit(hot_, place->bit(), false);
       place->late = !first;
       if (place->late) place->slow.begin();
       place->slow_starting = place->late;
@@ -132,6 +136,11 @@ void Core::apply(Plan& plan, TimePoint now) {
       pool->speed.configure(policy_.speed);
       std::swap(pool->orbit_picker, plan.orbit_picker[id]);
       std::swap(pool->http_picker, plan.http_picker[id]);
+      const auto kind_of = [](const auto& o) { return o == nullptr ? admission::OverloadKind::none : o->kind(); };
+      if (kind_of(pool->overload) != kind_of(plan.overload[id])) {
+        std::swap(pool->overload, plan.overload[id]);
+        if (pool->overload != nullptr) pool->overload->set_waiting(pool->waiting() != 0, now_);
+      }
       for_each(pool->members, [&](Backend& b) { b.home = static_cast<PoolId>(id); });
     } else {
       refuse_all(*pool);
@@ -151,19 +160,24 @@ void Core::configure(Backend& b, const BackendSpec& spec) {
   if (spec.kind != WorkerKind::unknown && spec.kind != b.kind) {
     set_kind(b, spec.kind);
   } else if (b.kind != WorkerKind::unknown) {
-    b.lag.set_ceiling(b.kind == WorkerKind::orbit ? spec.orbit_ceiling : spec.http_slots);
+    b.lag.set_ceiling(ceiling_of(b));
   }
+}
+
+std::uint32_t Core::ceiling_of(const Backend& b) {
+  const std::uint32_t written = b.kind == WorkerKind::orbit ? b.spec.orbit_ceiling : b.spec.http_slots;
+  return b.slots_limit == 0 ? written : std::min(written, b.slots_limit);
 }
 
 void Core::set_kind(Backend& b, WorkerKind kind) {
   b.kind = kind;
   if (kind == WorkerKind::orbit) {
     admission::HeadLagConfig config = policy_.head_lag;
-    config.ceiling = b.spec.orbit_ceiling;
+    config.ceiling = ceiling_of(b);
     b.lag = admission::HeadLag(config, now_);
     if (b.late) b.lag.recovered(now_);
   } else {
-    b.lag = admission::HeadLag::fixed(b.spec.http_slots);
+    b.lag = admission::HeadLag::fixed(ceiling_of(b));
   }
 }
 
@@ -322,6 +336,22 @@ void Core::on_lag_unanswered(Backend& b, TimePoint sent, TimePoint now) {
 void Core::drain_backend(Backend& b, bool drain, TimePoint now) {
   tick(now);
   b.health.set_draining(drain);
+  update(b);
+  review();
+  pump(now_);
+}
+
+// What runs goes on; the slots come back one by one.
+void Core::limit_backend(Backend& b, std::uint32_t slots, TimePoint now) {
+  tick(now);
+  b.slots_limit = slots;
+  if (b.kind != WorkerKind::unknown) b.lag.set_ceiling(ceiling_of(b));
+  pump(now_);
+}
+
+void Core::eject_backend(Backend& b, Duration time, TimePoint now) {
+  tick(now);
+  b.breaker.eject(time != Duration::zero() ? time : policy_.breaker.open_base, now_);
   update(b);
   review();
   pump(now_);

@@ -38,6 +38,7 @@ void copy(const Backend& b, TimePoint now, BackendStatus& out) {
   out.by_class = b.by_class;
   out.slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now) : b.lag.slots();
   out.slots_ceiling = b.kind == WorkerKind::orbit ? b.spec.orbit_ceiling : b.spec.http_slots;
+  out.slots_limit = b.slots_limit;
   out.pace = b.lag.pace();
   out.lag_seconds = to_seconds(b.lag.last_lag());
   out.stalls = b.lag.stalls();
@@ -55,7 +56,9 @@ void copy(const Backend& b, TimePoint now, BackendStatus& out) {
 void Core::copy_status(Status& out) const {
   std::size_t n = 0;
   for (const auto& b : backends_) {
-    if (b != nullptr && !(b->removed && b->idle())) copy(*b, now_, out.backends[n++]);
+    if (b == nullptr || (b->removed && b->idle())) continue;
+    copy(*b, now_, out.backends[n]);
+    out.backends[n++].hot = (hot_ & b->bit()) != 0;
   }
   out.backends.resize(n);
   n = 0;
@@ -79,6 +82,11 @@ void Core::copy_status(Status& out) const {
     to.waiting = pool.waiting();
     to.panic = pool.panic;
     to.paused = pool.paused;
+    if (pool.overload != nullptr) {
+      to.overload = pool.overload->kind();
+      to.overloaded = pool.overload->overloaded(now_);
+      to.refused_share = pool.overload->refused_share();
+    }
     to.drain_per_second = drain_rate(pool).value_or(-1.0);
     for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) add_lanes(*queue);
     out.waiting_critical += pool.critical.size();
@@ -107,7 +115,7 @@ void Core::copy_status(Status& out) const {
 // From first principles: nothing below uses the sets and shortcuts of a pump.
 const char* Core::check_at_rest() {
   std::uint64_t tickets = 0;
-  BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0;
+  BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0, working = 0;
   std::array<BackendSet, kStartPoolCount> start_free{};
   for (const auto& owned : backends_) {
     if (owned == nullptr) continue;
@@ -122,6 +130,7 @@ const char* Core::check_at_rest() {
     if ((b->pinned_waiting() != 0) != ((pinned_ & b->bit()) != 0)) return "stale: pinned";
 
     const BackendSet bit = b->bit();
+    if (b->in_flight != 0) working |= bit;
     if (b->breaker.state() == balancing::Breaker::State::open) open |= bit;
     if (b->breaker.admits()) admitting |= bit;
     if (b->removed) continue;
@@ -147,7 +156,8 @@ const char* Core::check_at_rest() {
     if (w.place_ != Waiter::Place::queued) wrong = "in a queue, but not queued";
     const bool pinned = w.pinned_.exists();
     const BackendSet pin = pinned ? BackendSet{1} << w.pinned_.id : 0;
-    const BackendSet mine = pinned ? pin & reachable : pools_[w.pool_]->members & up & ~open;
+    BackendSet mine = pinned ? pin & reachable : pools_[w.pool_]->members & up & ~open;
+    if (!pinned && w.priority == Priority::low) mine &= ~(hot_ | (throttle_.above_soft ? working : 0));
     const BackendSet others = mine & ~w.excluded_;
     const BackendSet use = others != 0 ? others : mine;
     const BackendSet hope = pinned ? pin & (reachable | unprobed) : pools_[w.pool_]->members & (up | unprobed);

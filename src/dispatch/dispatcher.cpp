@@ -202,6 +202,49 @@ bool Dispatcher::drain_backend(BackendRef ref, bool drain, TimePoint now) {
   });
 }
 
+bool Dispatcher::limit_backend(BackendRef ref, std::uint32_t slots, TimePoint now) {
+  return from_outside([&](Core& core) {
+    Backend* b = core.find(ref);
+    if (b == nullptr || b->removed) return false;
+    core.limit_backend(*b, slots, now);
+    return true;
+  });
+}
+
+bool Dispatcher::eject_backend(BackendRef ref, Duration time, TimePoint now) {
+  return from_outside([&](Core& core) {
+    Backend* b = core.find(ref);
+    if (b == nullptr || b->removed) return false;
+    core.eject_backend(*b, time, now);
+    return true;
+  });
+}
+
+bool Dispatcher::enable_backend(BackendRef ref, TimePoint now) {
+  return from_outside([&](Core& core) {
+    Backend* b = core.find(ref);
+    if (b == nullptr || b->removed) return false;
+    b->breaker.half_open_early();
+    core.limit_backend(*b, 0, now);
+    core.drain_backend(*b, false, now);
+    return true;
+  });
+}
+
+void Dispatcher::set_throttle(const admission::ThrottleOrders& orders, std::span<const BackendRef> hot, TimePoint now) {
+  from_outside([&](Core& core) {
+    BackendSet set = 0;
+    for (const BackendRef ref : hot) {
+      if (const Backend* b = core.find(ref); b != nullptr) set |= b->bit();
+    }
+    core.set_throttle(orders, set, now);
+  });
+}
+
+double Dispatcher::standing_queue(TimePoint now) const {
+  return locked(nullptr, [&](Core& core) { return core.standing_queue(now); });
+}
+
 void Dispatcher::on_probe(BackendRef ref, balancing::ProbeResult result, WorkerKind found, TimePoint now) {
   from_outside([&](Core& core) {
     Backend* b = core.find(ref);

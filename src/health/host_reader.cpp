@@ -154,9 +154,22 @@ HostCounters HostReader::read() const {
   return c;
 }
 
-HostReader::Groups HostReader::find_groups() const {
+Number HostReader::memory_limit_of(int pid) const {
+  const Groups groups = find_groups(std::to_string(pid));
+  Number least;
+  for (const std::string& folder : groups.memory) keep_least(least, number_in(folder + "/memory.limit_in_bytes"));
+  if (groups.memory.empty()) {
+    for (const std::string& folder : groups.unified) {
+      keep_least(least, number_in(folder + "/memory.max"));
+      keep_least(least, number_in(folder + "/memory.high"));
+    }
+  }
+  return least && *least < kNoBound ? least : std::nullopt;
+}
+
+HostReader::Groups HostReader::find_groups(const std::string& process) const {
   Groups groups;
-  const auto cgroup = read_file(root_ + "/proc/self/cgroup");
+  const auto cgroup = read_file(root_ + "/proc/" + process + "/cgroup");
   const auto mountinfo = read_file(root_ + "/proc/self/mountinfo");
   if (!cgroup || !mountinfo) return groups;
   const auto find = [&](std::string_view controller) -> std::vector<std::string> {

@@ -258,9 +258,9 @@ std::size_t utf8(std::uint32_t code, char* to) {
 
 }  // namespace
 
-JsonPeek peek_json(std::string_view body, bool whole) {
-  if (body.size() > kJsonPeekBytes) {
-    body = body.substr(0, kJsonPeekBytes);
+JsonPeek peek_json(std::string_view body, bool whole, std::size_t most) {
+  if (body.size() > most) {
+    body = body.substr(0, most);
     whole = false;
   }
   return Peeker(body, whole).run();

@@ -27,6 +27,7 @@ http::Reason reason_of(dispatch::Refused refused) {
     case dispatch::Refused::queue_timeout: return http::Reason::queue_timeout;
     case dispatch::Refused::no_backend: return http::Reason::no_backend;
     case dispatch::Refused::draining: return http::Reason::draining;
+    case dispatch::Refused::throttled: return http::Reason::throttled;
   }
   return http::Reason::no_backend;
 }

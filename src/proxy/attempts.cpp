@@ -52,8 +52,26 @@ Result<void> revive(Client& client) {
 
 }  // namespace
 
+namespace {
+
+// Victims of a rejector are whole clients, not random parts of everybody's session, and others each hour.
+std::uint8_t cohort_of(const Exchange& x) {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  const auto mix = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3ULL; };
+  if (x.client_address.empty()) {
+    for (const std::uint8_t byte : x.client.peer.ip) mix(byte);
+  } else {
+    for (const char c : x.client_address) mix(static_cast<unsigned char>(c));
+  }
+  mix(static_cast<std::uint64_t>(x.proxy.parts.clock.wall_ms() / 3'600'000));
+  return static_cast<std::uint8_t>((hash >> 32U) & 127U);
+}
+
+}  // namespace
+
 dispatch::Ask ask_of(const Exchange& x) {
   dispatch::Ask ask;
+  if (x.plan->config->pools[x.pool_index].overload == config::Overload::pi) ask.cohort = cohort_of(x);
   ask.pool = x.pool;
   ask.request_class = x.verdict.request_class;
   ask.priority = x.verdict.priority;

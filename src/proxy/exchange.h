@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "perigee/admission/route_table.h"
 #include "perigee/admission/tenant.h"
@@ -36,6 +37,7 @@ struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
 class RateHold;
+struct ModelRoutes;
 
 // Texts of the request in hand, in one piece of memory: most of them are empty, and a stream keeps them for
 // minutes. They belong to the connection, so that its next request finds their memory. A view lives until
@@ -106,6 +108,13 @@ struct Times {
   TimePoint first_event = kNever;
 };
 
+// Operator's routes whose head fits and whose model is still to be seen, and what the request is without them.
+struct ModelRoutes {
+  std::vector<std::uint16_t> candidates;  // indices into config.routes, in order
+  admission::RouteVerdict plain;          // by ORBIT's own table
+  std::optional<Priority> earned;         // by a trusted peer's word or the tenant's key
+};
+
 // An answer whose head has come on x.upstream, under x.ticket. The head itself lies ready in the loop's
 // scratch buffer, or has been sent (a tunnel); `bytes` came behind it. Both only until the next wait.
 struct Answering {
@@ -144,6 +153,7 @@ struct Exchange {
   bool keep_alive = true;      // this connection may carry another request
   ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
   std::uint32_t out_head_bytes = 0;
+  std::unique_ptr<ModelRoutes> model_routes;  // until the body was looked at, where routes ask for a model
 
   // --- the attempt that is under way: its right to run, and its connection
   dispatch::Ticket ticket;

@@ -64,11 +64,41 @@ http::EncodedSlash slash_rule(const config::Config& config, bool orbit) {
   return config.encoded_slash == config::EncodedSlash::pass ? http::EncodedSlash::pass : http::EncodedSlash::refuse;
 }
 
-const config::Route* operator_route(const Exchange& x, std::string_view path) {
-  for (const config::Route& route : x.plan->config->routes) {
-    if (matches(route, x.proxy.request_head, path, x.proxy.request_table)) return &route;
+// The first route that fits. Those before it that fit but for a model can only be asked when the body has come.
+const config::Route* operator_route(Exchange& x, std::string_view path) {
+  const auto& routes = x.plan->config->routes;
+  for (std::size_t i = 0; i < routes.size(); ++i) {
+    if (!matches(routes[i], x.proxy.request_head, path, x.proxy.request_table)) continue;
+    if (routes[i].model.empty()) return &routes[i];
+    if (x.head.framing == http::Framing::none) continue;
+    if (!x.model_routes) x.model_routes = std::make_unique<ModelRoutes>();
+    x.model_routes->candidates.push_back(static_cast<std::uint16_t>(i));
   }
   return nullptr;
+}
+
+// `*` in the pattern stands for any run of characters. Linear but for the number of stars.
+bool model_matches(std::string_view pattern, std::string_view name) {
+  std::size_t p = 0;
+  std::size_t n = 0;
+  std::size_t star = std::string_view::npos;
+  std::size_t resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && pattern[p] == name[n]) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
 }
 
 void apply(Exchange& x, const config::Route* route) {
@@ -83,10 +113,50 @@ void apply(Exchange& x, const config::Route* route) {
   if (route->replay) x.verdict.replay = *route->replay;
 }
 
+void choose_pool(Exchange& x, const config::Route& route) {
+  if (route.pool.empty()) return;
+  x.pool_index = pool_named(*x.plan->config, route.pool);
+  x.pool = x.plan->pools[x.pool_index];
+  x.orbit = x.proxy.parts.dispatcher.pool_kind(x.pool) != WorkerKind::http;
+}
+
 // A trusted peer may say how important its request is.
-void apply_priority_field(Exchange& x, bool trusted) {
-  if (!trusted || x.verdict.outside_slots) return;
-  if (const auto said = priority_from(x.proxy.request_table.value(HeaderName::x_priority))) x.verdict.priority = *said;
+std::optional<Priority> said_priority(const Exchange& x) {
+  if (!x.trusted) return std::nullopt;
+  return priority_from(x.proxy.request_table.value(HeaderName::x_priority));
+}
+
+// What comes before a route's priority: the trusted peer's word, or that of the tenant's key.
+std::optional<Priority> earned_priority(const Exchange& x) {
+  if (const auto said = said_priority(x)) return said;
+  return x.plan->tenants ? x.plan->tenants->priority(x.tenant) : std::nullopt;
+}
+
+void apply_earned(Exchange& x, const std::optional<Priority>& earned) {
+  if (earned && !x.verdict.outside_slots) x.verdict.priority = *earned;
+}
+
+// The body has come: the first of the routes that were put off whose model it names takes the place of what the
+// head alone had chosen.
+void route_by_model(Exchange& x, const http::JsonText& model) {
+  const std::unique_ptr<ModelRoutes> put_off = std::move(x.model_routes);
+  if (!model.found) return;
+  std::array<char, http::kJsonPeekTextMax> buffer{};
+  const std::string_view name = model.escaped ? http::unescape_json(model.raw, buffer) : model.raw;
+  for (const std::uint16_t i : put_off->candidates) {
+    const config::Route& route = x.plan->config->routes[i];
+    if (!model_matches(route.model, name)) continue;
+    x.verdict = put_off->plain;
+    x.pool_index = 0;
+    x.pool = x.plan->pools[0];
+    x.orbit = x.proxy.parts.dispatcher.pool_kind(x.pool) != WorkerKind::http;
+    choose_pool(x, route);
+    if (!x.orbit) x.verdict.request_class = RequestClass::other;
+    apply(x, &route);
+    apply_earned(x, put_off->earned);
+    x.replay = x.verdict.replay;
+    return;
+  }
 }
 
 // The client's address where trusted peers stand between: from the right, the first hop that is not trusted, or the
@@ -140,11 +210,7 @@ Result<void> route(Exchange& x) {
   http::NormalPath normal = http::normalise_path(head.target, slash_rule(config, x.orbit), x.proxy.path_buffer);
   if (!normal.ok()) return fail(ErrorKind::protocol, normal.refused, Side::client, 400);
   const config::Route* written = config.routes.empty() ? nullptr : operator_route(x, normal.path);
-  if (written != nullptr && !written->pool.empty()) {
-    x.pool_index = pool_named(config, written->pool);
-    x.pool = x.plan->pools[x.pool_index];
-    x.orbit = dispatcher.pool_kind(x.pool) != WorkerKind::http;
-  }
+  if (written != nullptr) choose_pool(x, *written);
   if (x.proxy.parts.access_log != nullptr) x.texts().set(Texts::kPath, head.target.substr(0, head.target.find('?')));
   x.error_shape = http::error_shape(normal.path);
   x.dialect = dialect_of(normal.path, x.orbit);
@@ -153,9 +219,11 @@ Result<void> route(Exchange& x) {
   const bool preflight = x.head.method == http::Method::options && !origin.empty() &&
                          table.has(HeaderName::request_method);
   x.verdict = admission::classify(head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
+  if (x.model_routes) x.model_routes->plain = x.verdict;
   apply(x, written);
   identify(x, normal.path);
-  apply_priority_field(x, x.trusted);
+  if (x.model_routes) x.model_routes->earned = earned_priority(x);
+  apply_earned(x, earned_priority(x));
   if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
     return fail(ErrorKind::protocol, "for operators only", Side::client, 403);
   }
@@ -198,9 +266,13 @@ void forward_head(Exchange& x) {
 }
 
 void look_into_body(Exchange& x) {
-  if (x.verdict.stream_look == admission::StreamLook::none) return;
-  const std::string_view body = x.out.view().substr(x.out_head_bytes, http::kJsonPeekBytes);
-  const http::JsonPeek peek = http::peek_json(body, x.body_complete && x.out.size() - x.out_head_bytes == body.size());
+  const bool for_stream = x.verdict.stream_look != admission::StreamLook::none;
+  if (!for_stream && !x.model_routes) return;
+  // All that is in memory: 64 KiB, and what came with their last byte.
+  const std::string_view body = x.out.view().substr(x.out_head_bytes);
+  const http::JsonPeek peek = http::peek_json(body, x.body_complete, body.size());
+  if (x.model_routes) route_by_model(x, peek.model);
+  if (!for_stream) return;
   if (x.verdict.stream_look == admission::StreamLook::stream_field) {
     x.streamed = peek.stream == http::Tristate::yes;
   } else {

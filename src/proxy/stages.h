@@ -30,7 +30,7 @@ coro::Task<Result<void>> take_body(Exchange& x);
 // Class, priority, replay, pool, bounds. Refuses ambiguous paths and bodies over their bound.
 Result<void> route(Exchange& x);
 void forward_head(Exchange& x);
-// --- tenants.cpp: whose request it is, the priority that it brings, the rates that hold for it. In the same turn.
+// --- tenants.cpp: whose request it is, and the rates that hold for it. In the same turn.
 void identify(Exchange& x, std::string_view path);
 // What the first bytes of the body say (streamed or not).
 void look_into_body(Exchange& x);

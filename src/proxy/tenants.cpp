@@ -67,8 +67,6 @@ void identify(Exchange& x, std::string_view path) {
   const auto behind = told.empty() ? std::nullopt : config::parse_ip(told);
   claims.address = behind.value_or(x.client.peer.ip);
   x.tenant = tenants->identify(claims);
-  const auto priority = tenants->priority(x.tenant);
-  if (priority && !x.verdict.outside_slots) x.verdict.priority = *priority;
   match_rates(x, path, claims);
 }
 

@@ -285,6 +285,8 @@ void add_backends(Page& page, const std::vector<BackendGauges>& backends) {
         [](const BackendGauges& b) -> Known { return b.eligible; });
   gauge("perigee_backend_draining", "1 if the backend is being drained.",
         [](const BackendGauges& b) -> Known { return b.draining; });
+  gauge("perigee_backend_hot", "1 if the worker's process is short of CPU or memory.",
+        [](const BackendGauges& b) -> Known { return b.hot; });
   {
     Family family = page.gauge("perigee_backend_kind_info", "What the backend is.");
     for (std::size_t i = 0; i < names.size(); ++i) {
@@ -369,6 +371,12 @@ void add_process(Page& page, const Exposition& what) {
       .add_if({}, what.fleet.host_cpu_ratio);
   page.gauge("perigee_host_memory_ratio", "Working set, of the memory that we may use.")
       .add_if({}, what.fleet.host_memory_ratio);
+  page.gauge("perigee_throttle_level", "0 below the soft marks of CPU and memory, 1 where the machine is saturated.")
+      .add({}, what.fleet.throttle_level);
+  page.gauge("perigee_throttle_step",
+             "0 calm, 1 low waits, 2 no retries, 3 fewer streams, 4 low is refused, 5 normal is refused.")
+      .add({}, what.fleet.throttle_step);
+  page.counter("perigee_throttle_step_changes_total", "Changes of that step.").add({}, number(what.fleet.throttle_changes_total));
   const ProcessGauges& process = what.process;
   page.counter("perigee_process_cpu_seconds_total", "CPU time of this process, user and system.")
       .add_if({}, process.cpu_seconds_total);

@@ -27,3 +27,13 @@ TEST_CASE("a bearer token matches whole or not at all") {
   }
   CHECK_FALSE(bearer_matches("Bearer ", ""));
 }
+
+TEST_CASE("a change that another site's page sends is told by its origin") {
+  using perigee::admin::origin_is_ours;
+  CHECK_FALSE(origin_is_ours("https://evil.example", "127.0.0.1:9300"));
+  CHECK_FALSE(origin_is_ours("null", "127.0.0.1:9300"));
+  CHECK_FALSE(origin_is_ours("http://127.0.0.1:9301", "127.0.0.1:9300"));
+  CHECK_FALSE(origin_is_ours("http://127.0.0.1:9300.evil.example", "127.0.0.1:9300"));
+  CHECK(origin_is_ours("", "127.0.0.1:9300"));
+  CHECK(origin_is_ours("http://127.0.0.1:9300", "127.0.0.1:9300"));
+}

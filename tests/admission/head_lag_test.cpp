@@ -163,6 +163,34 @@ TEST_CASE("held back by slots: they grow 1 % each 250 ms up to the ceiling") {
   CHECK(w.lag.slots() == 5);
 }
 
+TEST_CASE("growth that is held stops at the start values, and nothing is lost by holding it") {
+  Worker w;
+  w.learn_base();
+  const auto run = [&w] {
+    for (int i = 0; i < 400; ++i) {
+      w.drain_bucket();
+      w.lag.note_held_back(w.now, w.lag.slots());
+      w.lag.note_held_back(w.now, 0);
+      w.head(milliseconds(10), w.lag.slots(), milliseconds(100));
+    }
+  };
+  w.lag.hold_growth(true);
+  run();
+  CHECK(w.lag.slots() == 48);
+  CHECK(w.lag.pace() == 25);
+  w.lag.hold_growth(false);
+  run();
+  const std::uint32_t slots = w.lag.slots();
+  CHECK(slots > 48);
+  CHECK(w.lag.pace() > 25);
+  w.lag.hold_growth(true);
+  run();
+  CHECK(w.lag.slots() == slots);
+  w.lag.recovered(w.now);  // back up to the start, no further
+  run();
+  CHECK(w.lag.slots() == 48);
+}
+
 TEST_CASE("slots are cut by a standing delay only") {
   Worker w;
   w.learn_base();

@@ -37,6 +37,36 @@ TEST_CASE("words that are wrong") {
   CHECK(error_of({""}).starts_with("unknown command ``"));
 }
 
+TEST_CASE("wrong words to a sidecar that runs") {
+  CHECK(error_of({"statsu"}) == "unknown command `statsu`; did you mean `status`?");
+  CHECK(error_of({"status", "x"}) == "`status` takes no `x`");
+  CHECK(error_of({"enable"}) == "`enable` needs a worker");
+  CHECK(error_of({"eject"}) == "`eject` needs a worker");
+  CHECK(error_of({"drain", "a", "b"}) == "`drain` takes no `b`");
+  CHECK(error_of({"limit", "a"}) == "`limit` needs a worker and a number of slots");
+  for (const char* wrong : {"0", "-1", "many", "12345678", "1.5"}) {
+    CHECK(error_of({"limit", "a", wrong}).starts_with(wrong[0] == '-' ? "unknown option" : "`limit` needs a number"));
+  }
+  CHECK(error_of({"reload", "--worker", "http://a:1"}) == "`reload` takes no `--listen` or `--worker`");
+  CHECK(error_of({"reload", "-c", "a", "--admin", "1"}).starts_with("`--config` and `--admin`"));
+  CHECK(error_of({"-c", "a", "--token", "t"}) == "`--token` is for commands to a sidecar that runs");
+}
+
+TEST_CASE("right words to a sidecar that runs") {
+  const auto limit = parse_words({"limit", "w1", "8", "-c", "a.yaml"});
+  REQUIRE(limit);
+  CHECK(limit->command == Command::limit);
+  CHECK(limit->name == "w1");
+  CHECK(limit->slots == "8");
+  CHECK(limit->file == "a.yaml");
+  CHECK(parse_words({"limit", "w1", "none"})->slots == "none");
+  CHECK(parse_words({"drain"})->name.empty());
+  CHECK(parse_words({"drain", "w1"})->name == "w1");
+  CHECK(parse_words({"pause", "fast", "--admin", "127.0.0.1:9301", "--token", "t"})->token == "t");
+  CHECK(is_remote(parse_words({"status"})->command));
+  CHECK_FALSE(is_remote(parse_words({"schema"})->command));
+}
+
 TEST_CASE("words that are right") {
   CHECK(parse_words({"-c", "a.yaml"})->file == "a.yaml");
   CHECK(parse_words({"--config=a.yaml"})->command == Command::run);

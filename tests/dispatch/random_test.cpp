@@ -65,6 +65,7 @@ class Storm {
       for (std::uint32_t i = 0; i < s.backends.size(); ++i) {
         if (chance(0.7)) pool.backends.push_back(i);
       }
+      if (chance(0.5)) pool.overload = static_cast<admission::OverloadKind>(pick(4));
       s.pools.push_back(pool);
     }
     s.policy.limits[RequestClass::chat] = 2 + pick(8);
@@ -196,8 +197,22 @@ class Storm {
       default: d_.on_lag_unanswered(b, now() - Duration(rng_.below(3'000'000'000U)), about_now());
     }
   }
+  void throttle() {
+    admission::ThrottleOrders orders;
+    orders.above_soft = chance(0.6);
+    orders.no_retries = chance(0.2);
+    orders.halve_streams = chance(0.3);
+    if (chance(0.2)) orders.refuse_above = static_cast<std::uint8_t>(30 + pick(60));
+    const std::array<BackendRef, 2> hot = {random_backend(), random_backend()};
+    d_.set_throttle(orders, std::span(hot).first(pick(3)), about_now());
+    REQUIRE(d_.standing_queue(about_now()) <= 1.0);
+  }
   void operate() {
-    switch (pick(12)) {
+    switch (pick(16)) {
+      case 12: d_.limit_backend(random_backend(), chance(0.5) ? 0 : 1 + pick(6), about_now()); break;
+      case 13: d_.eject_backend(random_backend(), Duration(rng_.below(2'000'000'000U)), about_now()); break;
+      case 14: d_.enable_backend(random_backend(), about_now()); break;
+      case 15: throttle(); break;
       case 0: REQUIRE(d_.configure(random_setup(), about_now()).has_value()); break;
       case 1: d_.set_draining(chance(0.05)); break;
       case 2:

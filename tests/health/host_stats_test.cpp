@@ -131,6 +131,19 @@ TEST_CASE("version 1 and hybrid: each controller has a tree of its own") {
   CHECK(c.group_limit_bytes == 1200);
 }
 
+TEST_CASE("what another process may use: the bounds of its own groups") {
+  Version2 tree;
+  const HostReader reader(tree.root.string());
+  CHECK_FALSE(reader.memory_limit_of(77));
+  tree.write("proc/77/cgroup", "0::/app.slice/worker.service\n");
+  CHECK(reader.memory_limit_of(77) == 1'000'000);  // of the slice above
+  tree.write("sys/fs/cgroup/app.slice/worker.service/memory.max", "400000\n");
+  CHECK(reader.memory_limit_of(77) == 400'000);
+  tree.write("proc/78/cgroup", "0::/elsewhere\n");
+  CHECK_FALSE(reader.memory_limit_of(78));
+  CHECK(tree.read().group_limit_bytes == 1'000'000);  // ours is another one
+}
+
 TEST_CASE("a container's group is found through the root of its mount") {
   FakeTree tree;
   tree.write("proc/self/mountinfo", "5 1 0:9 /docker/ab\\040c /sys/fs/cgroup rw - cgroup2 cgroup rw\n");

@@ -254,6 +254,9 @@ class Perigee:
         )
         if "shutdown_timeout" in self.more:
             whole = whole.replace("shutdown_timeout: 3s\n", "", 1)
+        if "throttle" not in self.more:
+            # Machines that run tests are full, and what is done about that has scenarios of its own.
+            whole += "throttle: off\n"
         self.config.write_text(whole if text is None else text)
 
     def wait_up(self, page="ready", seconds=15.0):

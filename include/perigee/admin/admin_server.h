@@ -1,14 +1,15 @@
 // The admin port: health answers, metrics and the status API, on a port and a loop of their own, so that a
 // saturated data plane can still be looked at and a slow dashboard slows no request.
 //
-// GET only: `/`, `/healthz`, `/readyz`, `/metrics`, `/api/v1/{status,backends,queues,config}`. A page that a browser was
-// lured to cannot read it: Host must be an address or a name of this machine. With a token every path but
-// the two health answers asks for `Authorization: Bearer`. Bounded: 64 connections, 10 s for a head, no bodies.
+// GET shows (`/` lists what), POST changes (admin/control.h). A page that a browser was lured to can do neither: Host
+// must be an address or a name of this machine, and the Origin of a change our own. With a token every path but the
+// two health answers asks for `Authorization: Bearer`. Bounded: 64 connections, 10 s for a head, 4 KiB of body.
 #pragma once
 
 #include <memory>
 #include <string>
 
+#include "perigee/admin/control.h"
 #include "perigee/admin/view.h"
 #include "perigee/base/result.h"
 #include "perigee/coro/task.h"
@@ -22,8 +23,8 @@ namespace perigee::admin {
 
 class AdminServer {
  public:
-  // Runs on `loop`; `view` outlives it.
-  AdminServer(net::Loop& loop, const View& view, std::string token);
+  // Runs on `loop`; `view` and `control` outlive it.
+  AdminServer(net::Loop& loop, const View& view, Control& control, std::string token);
   ~AdminServer();
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;

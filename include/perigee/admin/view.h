@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "perigee/admin/events.h"
 #include "perigee/admission/head_lag.h"
+#include "perigee/admission/throttle.h"
 #include "perigee/config/config.h"
 #include "perigee/dispatch/types.h"
 #include "perigee/health/host_stats.h"
@@ -43,6 +46,22 @@ struct RateRow {
   std::vector<Key> keys;
 };
 
+// What the throttle goes by, and what it does.
+struct ThrottleReport {
+  struct Worker {
+    int pid = 0;  // 0 = its process is not known
+    std::optional<double> cpu;     // of the one core that it computes on
+    std::optional<double> memory;  // of its limit
+    bool cpu_hot = false;
+    bool memory_hot = false;
+  };
+  admission::ThrottleMarks marks;
+  admission::ThrottleState state;
+  std::uint64_t changes = 0;  // of the step
+  std::optional<TimePoint> since;
+  std::map<std::string, Worker> workers;
+};
+
 class View {
  public:
   virtual ~View() = default;
@@ -56,6 +75,7 @@ class View {
   [[nodiscard]] virtual std::vector<admission::HeadLagTrace> lag_trace(dispatch::BackendRef backend) const = 0;
   [[nodiscard]] virtual Probed probed(const std::string& backend) const = 0;
   [[nodiscard]] virtual health::HostLoad host() const = 0;
+  [[nodiscard]] virtual const ThrottleReport& throttle() const = 0;
   [[nodiscard]] virtual telemetry::MetricTotals totals() const = 0;
   [[nodiscard]] virtual telemetry::RecentQuantiles recent() const = 0;
   [[nodiscard]] virtual telemetry::ProcessGauges process() const = 0;
@@ -68,6 +88,7 @@ class View {
   [[nodiscard]] virtual telemetry::RedisCounts redis() const = 0;
   // Why there is no Redis at the moment; empty = there is. Never what a server said.
   [[nodiscard]] virtual std::string_view redis_trouble() const = 0;
+  [[nodiscard]] virtual const Events& events() const = 0;
 };
 
 }  // namespace perigee::admin

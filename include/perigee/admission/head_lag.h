@@ -89,6 +89,9 @@ class HeadLag {
 
   // --- the operator and the life of the worker.
   void set_ceiling(double ceiling);
+  // The machine or the worker is hot: nothing grows beyond the start values until this is taken back. What was cut
+  // below them may come back, or a busy neighbour would keep a worker at its least for ever.
+  void hold_growth(bool held) { growth_held_ = held; }
   // The worker is new or came back: small start values, everything learnt is forgotten (counters and
   // trace stay).
   void recovered(TimePoint now);
@@ -155,6 +158,7 @@ class HeadLag {
   bool slow_ = true;            // no standing delay met yet: slots grow faster
   bool held_by_pace_ = false;   // since the last sample below its target
   bool held_by_slots_ = false;  // since the last growth
+  bool growth_held_ = false;
   bool hung_ = false;           // nothing for very long: the least pace until the next sample
   bool probe_out_ = false;
   double pace_ = 0;

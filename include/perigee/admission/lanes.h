@@ -92,6 +92,8 @@ class LaneQueue {
   [[nodiscard]] std::uint32_t entries_ahead(Priority priority) const;
 
   [[nodiscard]] Waiting* front(RequestClass c, Priority p) const;
+  // The newest of a lane.
+  [[nodiscard]] Waiting* back(RequestClass c, Priority p) const;
   // The one behind in the same lane, or nullptr; for walking past one that may use none of the free slots.
   [[nodiscard]] Waiting* next(const Waiting& waiting) const;
 

@@ -62,6 +62,9 @@ class Breaker {
   // down to up, not every good probe), or because the pool is in panic. A closed one forgets its failures.
   bool half_open_early();
 
+  // Open for this long, whatever it was: an operator's word. No trip in a row, and nobody is asked.
+  void eject(Duration time, TimePoint now);
+
   // When advance() has something to do; kNever when only an exchange can change anything.
   [[nodiscard]] TimePoint next_change() const;
 

@@ -12,7 +12,9 @@
 
 namespace perigee::config {
 
-enum class Command : std::uint8_t { run, check, schema, version, help };
+// The last ones talk to a sidecar that runs, through its admin port.
+enum class Command : std::uint8_t { run, check, schema, version, help, status, reload, drain, pause, resume, enable, eject, limit };
+constexpr bool is_remote(Command c) { return c >= Command::status; }
 
 struct CommandLine {
   Command command = Command::run;
@@ -20,6 +22,9 @@ struct CommandLine {
   std::vector<std::string> listen;  // run without a file, as written
   std::vector<std::string> workers;
   std::string admin;  // as written: an address, `off`, or empty = default
+  std::string token;  // of a remote command
+  std::string name;   // of its worker or pool; empty = the whole
+  std::string slots;  // limit: a number, or `none`
 };
 
 // `arguments` without the program's name. The error is one line for a person, with the nearest known option.

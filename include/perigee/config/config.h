@@ -134,15 +134,22 @@ struct Worker {
   WorkerKind kind = WorkerKind::unknown;                 // unknown = found by the first probe
   std::optional<std::uint32_t> max_concurrent_requests;  // this worker's own, before the general one
   std::optional<std::uint32_t> provider_connections;     // this worker's own, before the general one
+  std::string pid_file;                     // holds the id of its process; empty = found by its listening socket
+  std::optional<std::uint64_t> memory_limit;  // bytes its process may use; nothing = its control group's
   ProxyProtocolOut proxy_protocol = ProxyProtocolOut::off;
   bool operator==(const Worker&) const = default;
   // Where and how it is reached: a worker with another origin is another worker.
   [[nodiscard]] std::string origin() const { return (https ? "https://" : "") + address.text(); }
 };
 
+// A controller of a pool besides the law of admission (admission/overload.h).
+enum class Overload : std::uint8_t { none, codel, lifo, pi };
+inline constexpr std::array<std::string_view, 4> kOverloadNames = {"none", "codel", "lifo", "pi"};
+
 struct Pool {
   std::string name = "default";
   std::vector<std::uint32_t> workers;  // indices into Config::workers
+  Overload overload = Overload::none;
   bool operator==(const Pool&) const = default;
 };
 
@@ -240,6 +247,16 @@ struct QueueWait {
     return orbit_pool ? by_class.at(c) : http;
   }
   bool operator==(const QueueWait&) const = default;
+};
+
+// What a machine that is short of CPU or memory does (admission/throttle.h). Shares of what may be used.
+struct Throttle {
+  bool enabled = true;
+  double cpu = 0.80;
+  double cpu_hard = 0.95;
+  double memory = 0.85;
+  double memory_hard = 0.95;
+  bool operator==(const Throttle&) const = default;
 };
 
 // --- Time ------------------------------------------------------------------------------------------------
@@ -364,6 +381,7 @@ struct Route {
   std::string path;  // exact, or a prefix if it ends in `*` (which is not kept: see path_prefix)
   bool path_prefix = false;
   std::vector<HeaderMatch> headers;  // all must match
+  std::string model;  // of the JSON body's `model`; `*` stands for any run of characters; empty = any, or none
   std::optional<RequestClass> request_class;
   std::optional<Priority> priority;
   std::optional<Replay> replay;
@@ -457,6 +475,8 @@ struct Config {
   Starting starting;
   Queue queue;
   QueueWait queue_wait;
+  Throttle throttle;
+  Overload overload = Overload::none;  // of the pool of all workers
   Clocks clocks;
   PerClass<ClassOverrides> classes;
   Abandoned abandoned;

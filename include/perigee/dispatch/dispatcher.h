@@ -18,12 +18,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "perigee/admission/class_limits.h"
 #include "perigee/admission/lanes.h"
+#include "perigee/admission/throttle.h"
 #include "perigee/balancing/backend_load.h"
 #include "perigee/balancing/breaker.h"
 #include "perigee/balancing/health_state.h"
@@ -242,6 +244,17 @@ class Dispatcher {
   void set_draining(bool draining);                                // new asks are refused; waiting ones go on
   bool set_paused(PoolId pool, bool paused, TimePoint now);        // asks wait, but for critical and pinned ones
   bool drain_backend(BackendRef backend, bool drain, TimePoint now);  // no new tickets but for pinned asks
+  // At run time, kept by reloads that keep the backend: a ceiling of slots below the written one; 0 takes it back.
+  bool limit_backend(BackendRef backend, std::uint32_t slots, TimePoint now);
+  // Its breaker opens for `time` (zero: as after a first trip), then lets trials through. In a pool most of whose
+  // backends are out that is at once.
+  bool eject_backend(BackendRef backend, Duration time, TimePoint now);
+  // Closed to new tickets no longer: neither drained nor ejected, no limit.
+  bool enable_backend(BackendRef backend, TimePoint now);
+  // What the throttle wants, and the workers that are hot; both hold until the next call.
+  void set_throttle(const admission::ThrottleOrders& orders, std::span<const BackendRef> hot, TimePoint now);
+  // See admission::StandingQueue::share; 0 unless the last orders were above their soft mark.
+  [[nodiscard]] double standing_queue(TimePoint now) const;
   // The probe of state. `found`: what the answer shows the worker to be; kept from the first time on, unless
   // the kind is written. An answer that shows nothing makes it an http worker.
   void on_probe(BackendRef backend, balancing::ProbeResult result, WorkerKind found, TimePoint now);

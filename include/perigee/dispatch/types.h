@@ -15,6 +15,7 @@
 #include "perigee/admission/class_limits.h"
 #include "perigee/admission/head_lag.h"
 #include "perigee/admission/lanes.h"
+#include "perigee/admission/overload.h"
 #include "perigee/balancing/backend_load.h"
 #include "perigee/balancing/breaker.h"
 #include "perigee/balancing/health_state.h"
@@ -79,6 +80,7 @@ struct BackendSpec {
 struct PoolSpec {
   std::string name = "default";         // unique; a reload keeps its PoolId
   std::vector<std::uint32_t> backends;  // indices into Setup::backends
+  admission::OverloadKind overload = admission::OverloadKind::none;
 };
 
 // Bounds of the whole sidecar and rules for all backends.
@@ -120,6 +122,7 @@ struct Ask {
   std::uint64_t arrival = 0;   // 0, or Waiter::arrival_number() of the first attempt: its place in the queue
   std::uint64_t body_bytes = 0;  // held in memory while it waits; also the size of the work
   Duration queue_wait = std::chrono::seconds(10);  // longest wait of this attempt
+  std::uint8_t cohort = 0;  // hash of who asks and the hour; only a pool with a `pi` controller looks at it
   TimePoint deadline = kNever;   // the client's own, where it is believed
 };
 
@@ -135,10 +138,11 @@ enum class Refused : std::uint8_t {
   queue_timeout,  // would wait, or has waited, longer than it may
   no_backend,     // none is up
   draining,
+  throttled,      // the machine is short of CPU or memory, and others matter more; or a controller of the pool said no
 };
-inline constexpr std::size_t kRefusedCount = 4;
+inline constexpr std::size_t kRefusedCount = 5;
 inline constexpr std::array<std::string_view, kRefusedCount> kRefusedNames = {"queue_full", "queue_timeout", "no_backend",
-                                                                              "draining"};
+                                                                              "draining", "throttled"};
 constexpr std::string_view to_string(Refused r) { return kRefusedNames[static_cast<std::size_t>(r)]; }
 
 struct Refusal {
@@ -165,6 +169,8 @@ struct BackendStatus {
   bool up = false;            // health lets it have new tickets
   bool draining = false;      // by the operator
   bool removed = false;       // gone from the configuration, its last exchanges are running out
+  bool hot = false;           // its process is short of CPU or memory
+  std::uint32_t slots_limit = 0;  // by the operator, at run time; 0 = none
   std::string_view health;    // static storage
   std::string_view breaker;   // static storage
   std::uint32_t trials = 0;   // half-open trials under way
@@ -198,6 +204,9 @@ struct PoolStatus {
   double drain_per_second = -1;  // -1 = unknown
   bool panic = false;            // most are out: breakers let trials through
   bool paused = false;
+  admission::OverloadKind overload = admission::OverloadKind::none;
+  bool overloaded = false;       // by its controller's measure
+  double refused_share = 0;      // of a `pi` controller
 };
 
 struct Status {

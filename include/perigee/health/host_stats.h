@@ -46,13 +46,16 @@ class HostReader {
   // `root` stands for "/": "/" itself, or a test's folder.
   explicit HostReader(std::string root = "/");
   [[nodiscard]] HostCounters read() const;
+  // What the control group of a process may use, least of the bounds up to the root; absent: no bound, no such
+  // process, or a group that our mounts do not show.
+  [[nodiscard]] std::optional<std::uint64_t> memory_limit_of(int pid) const;
 
  private:
   // A control group's folder and those above it, the group first; empty where the controller has none.
   struct Groups {
     std::vector<std::string> unified, cpu, cpuacct, cpuset, memory;
   };
-  [[nodiscard]] Groups find_groups() const;
+  [[nodiscard]] Groups find_groups(const std::string& process = "self") const;
   void read_machine(HostCounters& c) const;
   void read_cpu(const Groups& groups, HostCounters& c) const;
   void read_memory(const Groups& groups, HostCounters& c) const;

@@ -36,8 +36,8 @@ struct JsonPeek {
   bool truncated = false;  // the object did not end within what was looked at
 };
 
-// `body` = its first bytes, contiguous; `whole` = nothing follows them.
-JsonPeek peek_json(std::string_view body, bool whole);
+// `body` = its first bytes, contiguous; `whole` = nothing follows them. No more than `most` bytes are looked at.
+JsonPeek peek_json(std::string_view body, bool whole, std::size_t most = kJsonPeekBytes);
 
 // Decodes escapes into `out`; empty when it does not fit or is broken.
 std::string_view unescape_json(std::string_view raw, std::span<char> out);

@@ -34,6 +34,7 @@ struct BackendGauges {
   bool up = false;        // by its probes
   bool eligible = false;  // may be given tickets now
   bool draining = false;
+  bool hot = false;       // its process is short of CPU or memory
   BreakerGauge breaker = BreakerGauge::closed;
   std::uint32_t slots = 0;                   // bound of tickets
   std::uint32_t starting = 0;                // tickets before their first event
@@ -72,6 +73,9 @@ struct FleetGauges {
   bool ready = false;                  // what /readyz says
   std::optional<double> host_cpu_ratio;      // of the cores that we may use
   std::optional<double> host_memory_ratio;   // working set / limit
+  double throttle_level = 0;                 // 0 = soft mark not reached, 1 = saturated
+  std::uint32_t throttle_step = 0;           // 0 = calm … 5 = normal priority is refused
+  std::uint64_t throttle_changes_total = 0;
 };
 
 // This process.
