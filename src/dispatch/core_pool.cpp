@@ -130,6 +130,7 @@ void Core::apply(Plan& plan, TimePoint now) {
     pool->members = plan.members[id];
     if (plan.pool_used[id]) {
       pool->speed.configure(policy_.speed);
+      pool->classes.configure(policy_.hold);
       std::swap(pool->orbit_picker, plan.orbit_picker[id]);
       std::swap(pool->http_picker, plan.http_picker[id]);
       for_each(pool->members, [&](Backend& b) { b.home = static_cast<PoolId>(id); });
@@ -140,6 +141,7 @@ void Core::apply(Plan& plan, TimePoint now) {
   }
   update_kinds();
   review();
+  review_speeds();
   pump(now_);
 }
 
@@ -151,7 +153,8 @@ void Core::configure(Backend& b, const BackendSpec& spec) {
   if (spec.kind != WorkerKind::unknown && spec.kind != b.kind) {
     set_kind(b, spec.kind);
   } else if (b.kind != WorkerKind::unknown) {
-    b.lag.set_ceiling(b.kind == WorkerKind::orbit ? spec.orbit_ceiling : spec.http_slots);
+    if (b.kind == WorkerKind::orbit) b.lag.set_ceiling(spec.orbit_ceiling);
+    else set_http_slots(b);
   }
 }
 
@@ -164,7 +167,21 @@ void Core::set_kind(Backend& b, WorkerKind kind) {
     if (b.late) b.lag.recovered(now_);
   } else {
     b.lag = admission::HeadLag::fixed(b.spec.http_slots);
+    set_http_slots(b);
   }
+}
+
+void Core::set_http_slots(Backend& b) {
+  if (!policy_.http_adaptive) {
+    b.limit.reset();
+  } else if (b.limit) {
+    b.limit->set_most(b.spec.http_slots);
+  } else {
+    admission::FirstEventLimitConfig config;
+    config.most = b.spec.http_slots;
+    b.limit.emplace(config, now_);
+  }
+  b.lag.set_ceiling(b.limit ? b.limit->slots() : b.spec.http_slots);
 }
 
 void Core::update_kinds() {
@@ -277,6 +294,11 @@ void Core::on_probe(Backend& b, balancing::ProbeResult result, WorkerKind found,
     b.slow.begin();
     b.slow_starting = true;
     b.lag.recovered(now_);
+    b.service.forget();
+    if (b.limit) {
+      b.limit.reset();
+      set_http_slots(b);
+    }
     b.breaker.half_open_early();
   }
   update(b);

@@ -58,7 +58,7 @@ def programs(perigee, load):
         raise Failed(f"tools/build {' '.join(targets)} failed")
     perigee = pathlib.Path(perigee or ROOT / "build/perigee").resolve()
     load = pathlib.Path(load or ROOT / "build/tools/bench_load").resolve()
-    for path in (perigee, load / "sse_origin", load / "sse_client", load / "chat_load"):
+    for path in (perigee, load / "sse_origin", load / "sse_client", load / "chat_load", load / "job_origin", load / "job_load"):
         if not os.access(path, os.X_OK):
             raise Failed(f"not a program: {path}")
     return perigee, load
