@@ -132,6 +132,7 @@ telemetry::BackendGauges gauges_of(const View& view, const dispatch::BackendStat
   g.running = b.in_flight - std::min(b.in_flight, b.starting);
   g.critical = b.critical;
   g.tunnels = b.tunnels;
+  g.speed = b.speed;
   if (b.pace > 0) g.pace = b.pace;
   if (b.lag_seconds > 0) g.head_lag_seconds = b.lag_seconds;
   g.probe_seconds = probed.probe_seconds;

@@ -29,7 +29,7 @@ class Queueing(HAProxy):
         servers = "".join(f"  server s{i} {one} maxconn {SLOTS}\n" for i, one in enumerate(origins))
         return f"""global
   nbthread 1
-  maxconn 20000
+  maxconn 8000
 defaults
   mode http
   timeout connect 5s
@@ -71,7 +71,7 @@ class Bounded(Nginx):
       proxy_set_header Connection "";
     }}
   }}""",
-            connections=20000,
+            connections=8000,
         )
 
 
@@ -216,9 +216,9 @@ def verdicts(taken, report):
     if "perigee" in taken and "haproxy" in taken:
         mine, theirs = medians(taken["perigee"]), medians(taken["haproxy"])
         report.verdict(
-            "goodput at least HAProxy's",
+            "goodput at least HAProxy's (within 1 %, by which rounds differ)",
             f"{mine['goodput']:.3f} beside {theirs['goodput']:.3f} of capacity",
-            mine["goodput"] >= 0.99 * theirs["goodput"],  # rounds scatter by that much
+            mine["goodput"] >= 0.99 * theirs["goodput"],
         )
         every = all(one["high_good"] == 1 for one in taken["perigee"])
         report.verdict("every high-priority request is good", f"{mine['high_good']:.4f}", every)
@@ -297,7 +297,7 @@ def chats(options, perigee, load_folder, processes, report):
         f"{measured['refused_in']['p50_ms']:.1f} ms, {measured['untold']} without",
         measured["refused_in"]["p50_ms"] <= 50 and measured["untold"] == 0 and refused > 0,
     )
-    report.verdict("the retry-after is within ± 50 % of the wait that there was", f"{ratio:.2f}", 0.5 <= ratio <= 1.5)
+    report.verdict("the retry-after is within ± 50 % of the longest wait for a first event that there was (p95)", f"{ratio:.2f}", 0.5 <= ratio <= 1.5)
 
 
 def run(options, tools, perigee, load_folder, processes, report):
