@@ -60,12 +60,14 @@ Json backend_of(const View& view, const dispatch::BackendStatus& b) {
           {"slots", b.slots},
           {"slots_ceiling", b.slots_ceiling},
           {"slots_limit", b.slots_limit == 0 ? Json(nullptr) : Json(b.slots_limit)},
+          {"first_event_base_s", b.base_seconds},
           {"pace_per_s", b.pace},
           {"head_lag_s", b.lag_seconds},
           {"stalls", b.stalls},
           {"slot_cuts", b.slot_cuts},
           {"pace_cuts", b.pace_cuts},
           {"slowness", b.slowness},
+          {"speed", b.speed},
           {"ramp", b.ramp},
           {"grants", b.grants},
           {"breaker", breaker_of(b)},
@@ -172,6 +174,7 @@ telemetry::BackendGauges gauges_of(const View& view, const dispatch::BackendStat
   g.running = b.in_flight - std::min(b.in_flight, b.starting);
   g.critical = b.critical;
   g.tunnels = b.tunnels;
+  g.speed = b.speed;
   if (b.pace > 0) g.pace = b.pace;
   if (b.lag_seconds > 0) g.head_lag_seconds = b.lag_seconds;
   g.probe_seconds = probed.probe_seconds;

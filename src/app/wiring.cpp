@@ -36,7 +36,9 @@ dispatch::Policy policy_of(const config::Config& config) {
   policy.head_lag.most_pace = config.pace.ceiling;
   policy.head_lag.least_slots = config.slots.floor;
   policy.steered = config.slots.steering == config::Steering::head_lag;
+  policy.http_adaptive = config.slots.http_steering == config::HttpSteering::adaptive;
   policy.picker = config::kPickerNames[static_cast<std::size_t>(config.balancing.picker)];
+  policy.hold.hold = config.balancing.hold;
   policy.breaker.consecutive = config.breaker.consecutive;
   policy.breaker.open_base = config.breaker.open;
   policy.breaker.open_max = config.breaker.open_max;

@@ -14,6 +14,8 @@ Codec<Balancing> balancing() {
   Table<Balancing> t;
   t.add("picker", &Balancing::picker, one_of<Picker>(kPickerNames),
         "How a worker is chosen among those with a slot");
+  t.add("hold", &Balancing::hold, number(0, 100),
+        "A worker N times slower than the fastest is left idle while fewer than hold × N requests wait; 0 = never");
   return section(std::move(t));
 }
 
@@ -52,6 +54,8 @@ Codec<Slots> slots() {
   t.add("floor", &Slots::floor, count(1, kMost), "Steering never goes below");
   t.add("http", &Slots::http, count(1, kMost),
         "Slots of a worker that is not ORBIT, unless max_concurrent_requests is written");
+  t.add("http_steering", &Slots::http_steering, one_of<HttpSteering>(kHttpSteeringNames),
+        "`fixed`: they stay as written; `adaptive`: found from the times to the first event, below what is written");
   t.add("critical", &Slots::critical, count(1, 1000),
         "Extra slots a worker that only critical requests take");
   return section(std::move(t));

@@ -53,6 +53,7 @@ std::string slots_text(const Config& c) {
   out += c.slots.steering == Steering::fixed ? ", fixed" : " to begin with, steered by head lag";
   out += ", ceiling " + std::to_string(c.slot_ceiling(any, WorkerKind::orbit)) + "; other workers " +
          std::to_string(c.slot_ceiling(any, WorkerKind::http));
+  if (c.slots.http_steering == HttpSteering::adaptive) out += " at most, adaptive";
   return out;
 }
 
@@ -136,7 +137,8 @@ std::string main_settings(const Config& c) {
       row("admin",
           c.admin.enabled ? c.admin.address.text() + (c.admin.token.empty() ? "" : ", with a token") : "off");
   out += workers_text(c);
-  out += row("picker", std::string(kPickerNames[static_cast<std::size_t>(c.balancing.picker)]));
+  out += row("picker", std::string(kPickerNames[static_cast<std::size_t>(c.balancing.picker)]) +
+                           (c.balancing.hold > 0 ? ", slow workers held, " + write_number(c.balancing.hold) : ""));
   out += row("slots", slots_text(c));
   out += row("pace", pace_text(c));
   out += row("starting", starting_text(c));

@@ -7,12 +7,15 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
+#include "perigee/admission/first_event_limit.h"
 #include "perigee/admission/head_lag.h"
 #include "perigee/admission/lanes.h"
 #include "perigee/balancing/backend_load.h"
 #include "perigee/balancing/breaker.h"
 #include "perigee/balancing/health_state.h"
+#include "perigee/balancing/holding.h"
 #include "perigee/balancing/slow_start.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "start_window.h"
@@ -45,8 +48,10 @@ struct Backend {
   balancing::HealthState health;
   balancing::Breaker breaker;
   admission::HeadLag lag;
+  std::optional<admission::FirstEventLimit> limit;  // not ORBIT, and its slots are to be found: moves those of `lag`
   balancing::SlowStart slow;
   balancing::BackendLoad load;
+  balancing::ServiceSpeed service;  // how slow it is where exchanges wait
   std::array<StartWindow, kStartPoolCount> starts;
 
   std::uint32_t in_flight = 0;  // tickets, without the critical lane's

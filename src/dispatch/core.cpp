@@ -20,6 +20,9 @@ constexpr std::size_t index(RequestClass c) { return static_cast<std::size_t>(c)
 constexpr Duration kNoBackendRetry = std::chrono::seconds(3);
 // Twice the half-life of what the throttle goes by.
 constexpr Duration kThrottledRetry = std::chrono::seconds(6);
+constexpr Duration kSpeedReview = std::chrono::milliseconds(50);
+constexpr Duration kContended = std::chrono::seconds(1);  // after the last wait: slots are what is scarce
+constexpr Duration kLearning = std::chrono::seconds(60);  // after the last wait: service times are looked at
 
 TimePoint later(TimePoint t, Duration d) { return d > kNever - t ? kNever : t + d; }
 
@@ -86,7 +89,84 @@ BackendSet Core::startable(const Waiter& w, BackendSet usable, const Free& free)
       if (b.starts[start_pool].count(now_) >= policy_.starting[start_pool]) set &= ~b.bit();
     });
   }
-  return set;
+  return set & ~held_back(w, usable, set);
+}
+
+// --- slow backends are left idle where a fast one will be free sooner ----------------------------------------
+
+// A pool where nobody waits has no use for it: there the cheapest place is the right one.
+bool Core::contended(const Pool& pool) const {
+  return pool.waiting() != 0 || now_ - pool.last_wait < kContended;
+}
+
+BackendSet Core::held_back(const Waiter& w, BackendSet use, BackendSet set) const {
+  if ((set & slow_) == 0 || w.pinned_.exists()) return 0;
+  const Pool& pool = *pools_[w.pool_];
+  if ((use & ~slow_) == 0 || !contended(pool)) return 0;
+  const bool important = w.priority <= Priority::high;
+  balancing::ServiceSpeed::Queue waiting;
+  for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) {
+    waiting.all += queue->size();
+    waiting.important += queue->count(Priority::critical) + queue->count(Priority::high);
+  }
+  if (w.queue_ == nullptr) {  // at the door: only those who wait already may lift a hold, for it is theirs
+    waiting.all = std::max(waiting.all, 1U);
+    if (important) waiting.important = std::max(waiting.important, 1U);
+  }
+  BackendSet held = 0;
+  for_each(set & slow_, [&](const Backend& b) {
+    if (b.service.held(waiting, important)) held |= b.bit();
+  });
+  return held;
+}
+
+BackendSet Core::fastest(const Pool& pool, BackendSet set) const {
+  if ((set & slow_) == 0 || !contended(pool)) return set;
+  std::uint32_t least = kUnbounded;
+  for_each(set, [&](const Backend& b) { least = std::min(least, b.service.speed()); });
+  BackendSet best = 0;
+  for_each(set, [&](const Backend& b) {
+    if (b.service.speed() == least) best |= b.bit();
+  });
+  return best;
+}
+
+void Core::note_wait(Pool& pool) {
+  pool.last_wait = last_wait_ = now_;
+  speeds_due_ = std::min(speeds_due_, now_ + kSpeedReview);
+}
+
+// What it finds holds until the next one: time alone changes nothing in between.
+void Core::review_speeds() {
+  slow_ = 0;
+  for (std::size_t id = 0; id < kMaxPools; ++id) {
+    Pool* pool = pools_[id].get();
+    if (pool == nullptr) continue;
+    if (pool->waiting() != 0) pool->last_wait = last_wait_ = now_;
+    std::array<balancing::SpeedClasses::Member, kMaxBackends> members;
+    std::size_t n = 0;
+    for_each(pool->members, [&](Backend& b) {
+      if (b.home == id) members[n++] = {&b.service, (eligible() & b.bit()) != 0};
+    });
+    if (!pool->classes.review({members.data(), n}, now_)) continue;
+    for_each(pool->members, [&](const Backend& b) {
+      if (b.service.speed() > 1) slow_ |= b.bit();
+    });
+  }
+  speeds_due_ = now_ - last_wait_ < kLearning ? now_ + kSpeedReview : kNever;
+}
+
+// One more waits, which may be the one that a held place was waiting for.
+Verdict Core::settle(Waiter& w) {
+  pump(now_);
+  if (w.place_ == Waiter::Place::queued) return Verdict::waiting;
+  w.unlink();
+  if (w.granted_) return Verdict::granted;
+  w.place_ = Waiter::Place::nowhere;
+  w.refusal_.at_door = true;
+  --refused_waiting_[static_cast<std::size_t>(w.refusal_.reason)];
+  ++refused_at_door_[static_cast<std::size_t>(w.refusal_.reason)];
+  return Verdict::refused;
 }
 
 Core::LaneQueue& Core::queue_for(const Waiter& w) const {
@@ -153,7 +233,8 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   else if (!pool.paused) pool.drain.set_waiting(true, now_);
   if (pool.overload != nullptr && !w.pinned_.exists()) pool.overload->set_waiting(true, now_);
   if (within && !w.critical_) note_wanted(use);
-  return Verdict::waiting;
+  if (!w.critical_) note_wait(pool);
+  return slow_ == 0 ? Verdict::waiting : settle(w);
 }
 
 // Time until its turn, where that can be told: from what stands ahead of it and the pool's drain rate.
@@ -200,6 +281,7 @@ void Core::dequeue(Waiter& w) {
   } else if (Pool& pool = *pools_[w.pool_]; pool.waiting() == 0) {
     pool.drain.set_waiting(false, now_);
     if (pool.overload != nullptr) pool.overload->set_waiting(false, now_);
+    pool.last_wait = last_wait_ = now_;
   }
 }
 
@@ -221,6 +303,8 @@ void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
       ++cancelled_;
       if (w.retry_) retries_.retry_ended();
     }
+    w.place_ = Waiter::Place::nowhere;
+    if (slow_ != 0) pump(now_);  // whom a hold concerns depends on who waits
   } else if (w.place_ == Waiter::Place::decided) {
     w.unlink();
     if (w.granted_) {
@@ -254,11 +338,13 @@ void Core::free_retry() {
 void Core::pump(TimePoint now) {
   tick(now);
   if (breaker_due_ <= now_) advance_breakers();
+  if (speeds_due_ <= now_) review_speeds();
   due_ = breaker_due_;
   if (queue_.entries() == 0) return;
   for (const auto& pool : pools_) {
     if (pool != nullptr && pool->overload != nullptr) expire_oldest(*pool);
   }
+  if (slow_ != 0) due_ = std::min(due_, speeds_due_);
   Free free = free_among(present_);
   for (;;) {
     BackendSet wanted = 0;
@@ -382,6 +468,7 @@ void Core::note_wanted(BackendSet wanted) {
 Backend& Core::choose(const Waiter& w, BackendSet set) {
   if (const BackendSet cold = set & ~hot_; cold != 0) set = cold;
   if ((set & (set - 1)) == 0) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
+  set = fastest(*pools_[w.pool_], set);
   std::size_t n = 0;
   for_each(set, [&](const Backend& b) {
     const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;
@@ -423,8 +510,10 @@ void Core::grant(Waiter& w, BackendSet candidates) {
     hold.judged = true;  // pinned: goes there whatever the breaker says, and has no voice
   }
   b.lag.take_start(now_);
+  b.service.started(now_);
   limits_.start(hold.limit, w.request_class, w.streamed);
   ++b.in_flight;
+  if (b.limit) b.limit->on_start(b.in_flight);
   ++b.starting;
   ++b.by_class[index(w.request_class)];
   const std::size_t start_pool = start_pool_of(w.request_class);
@@ -450,7 +539,14 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
     const RequestClass c = hold.share.request_class;
     if (home->overload != nullptr && verdict.speed == SpeedEffect::sample) home->overload->serviced(now_ - hold.granted_at);
     if (verdict.speed == SpeedEffect::sample) home->speed.sample(b.load, c, now_ - hold.granted_at, now_);
+    if (outcome == Outcome::success && now_ - last_wait_ < kLearning && home->classes.enabled()) {
+      home->classes.sample(b.service, c, now_ - hold.granted_at, now_);
+    }
     if (verdict.speed == SpeedEffect::penalty) home->speed.failure(b.load, c, retry_after, now_);
+  }
+  if (b.limit) {
+    const bool sampled = verdict.speed == SpeedEffect::sample && b.limit->on_sample(now_, now_ - hold.granted_at, b.in_flight);
+    if (sampled || (verdict.drop && b.limit->on_overload(now_, b.in_flight))) b.lag.set_ceiling(b.limit->slots());
   }
   if (verdict.breaker == BreakerEffect::failure) ++b.failures;
   if (verdict.breaker == BreakerEffect::success && b.slow_starting) b.slow.on_success(now_);
@@ -486,6 +582,7 @@ void Core::give_up_slot(Hold& hold) {
   }
   if (hold.limit.phase == admission::LimitHold::Phase::streaming) --b.streams;
   limits_.end(hold.limit);
+  b.service.ended();
   --b.in_flight;
   --b.by_class[index(hold.share.request_class)];
   if (hold.lag_sample) {

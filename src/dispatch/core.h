@@ -23,6 +23,7 @@
 #include "perigee/admission/drain_rate.h"
 #include "perigee/admission/throttle.h"
 #include "perigee/balancing/ejection.h"
+#include "perigee/balancing/holding.h"
 #include "perigee/balancing/picker.h"
 #include "perigee/balancing/retry_budget.h"
 #include "perigee/base/random.h"
@@ -46,6 +47,8 @@ struct Pool {
   admission::LaneQueue critical;
   admission::DrainRate drain;
   balancing::SpeedModel speed;
+  balancing::SpeedClasses classes;
+  TimePoint last_wait{};  // when somebody last waited here
   std::unique_ptr<balancing::Picker> orbit_picker;
   std::unique_ptr<balancing::Picker> http_picker;
   std::unique_ptr<admission::OverloadControl> overload;  // where the operator wants one
@@ -157,6 +160,13 @@ class Core {
   [[nodiscard]] BackendSet free_slots(BackendSet set) const;
   [[nodiscard]] BackendSet free_critical(BackendSet set) const;
   [[nodiscard]] BackendSet startable(const Waiter& w, BackendSet usable, const Free& free);
+  // Of `set`, what is left idle for this waiter's sake or for another's.
+  [[nodiscard]] BackendSet held_back(const Waiter& w, BackendSet use, BackendSet set) const;
+  [[nodiscard]] bool contended(const Pool& pool) const;
+  void review_speeds();
+  void note_wait(Pool& pool);
+  Verdict settle(Waiter& w);
+  [[nodiscard]] BackendSet fastest(const Pool& pool, BackendSet set) const;
   [[nodiscard]] bool within_limits(const Waiter& w) const {
     return w.critical_ || limits_.may_start(w.request_class, w.streamed);
   }
@@ -191,6 +201,7 @@ class Core {
   void configure(Backend& b, const BackendSpec& spec);
   void set_kind(Backend& b, WorkerKind kind);
   [[nodiscard]] static std::uint32_t ceiling_of(const Backend& b);
+  void set_http_slots(Backend& b);
   void update(Backend& b);  // its bits in the sets below
   void review();            // after any change of health, breaker or drain: panic, then who lost all hope
   void advance_breakers();
@@ -208,6 +219,8 @@ class Core {
   TimePoint now_{};
   TimePoint due_ = kNever;
   TimePoint breaker_due_ = kNever;
+  TimePoint speeds_due_ = kNever;  // next review of who is slow; kNever where nobody has waited for long
+  TimePoint last_wait_{};          // when somebody last waited anywhere
   Policy policy_;
   bool draining_ = false;
   bool bounded_starts_ = false;
@@ -221,6 +234,7 @@ class Core {
   BackendSet admitting_ = 0;  // breaker lets one more in
   BackendSet pinned_ = 0;     // somebody waits there
   BackendSet hot_ = 0;        // short of CPU or memory: only where nothing else is free, and never for low priority
+  BackendSet slow_ = 0;       // slower than the fastest of its pool, by the last review
 
   admission::QueueBudget queue_;
   admission::ClassLimits limits_{admission::ClassLimitValues{}};

@@ -134,6 +134,7 @@ void Core::apply(Plan& plan, TimePoint now) {
     pool->members = plan.members[id];
     if (plan.pool_used[id]) {
       pool->speed.configure(policy_.speed);
+      pool->classes.configure(policy_.hold);
       std::swap(pool->orbit_picker, plan.orbit_picker[id]);
       std::swap(pool->http_picker, plan.http_picker[id]);
       const auto kind_of = [](const auto& o) { return o == nullptr ? admission::OverloadKind::none : o->kind(); };
@@ -149,6 +150,7 @@ void Core::apply(Plan& plan, TimePoint now) {
   }
   update_kinds();
   review();
+  review_speeds();
   pump(now_);
 }
 
@@ -160,7 +162,8 @@ void Core::configure(Backend& b, const BackendSpec& spec) {
   if (spec.kind != WorkerKind::unknown && spec.kind != b.kind) {
     set_kind(b, spec.kind);
   } else if (b.kind != WorkerKind::unknown) {
-    b.lag.set_ceiling(ceiling_of(b));
+    if (b.kind == WorkerKind::orbit) b.lag.set_ceiling(ceiling_of(b));
+    else set_http_slots(b);
   }
 }
 
@@ -178,7 +181,21 @@ void Core::set_kind(Backend& b, WorkerKind kind) {
     if (b.late) b.lag.recovered(now_);
   } else {
     b.lag = admission::HeadLag::fixed(ceiling_of(b));
+    set_http_slots(b);
   }
+}
+
+void Core::set_http_slots(Backend& b) {
+  if (!policy_.http_adaptive) {
+    b.limit.reset();
+  } else if (b.limit) {
+    b.limit->set_most(ceiling_of(b));
+  } else {
+    admission::FirstEventLimitConfig config;
+    config.most = ceiling_of(b);
+    b.limit.emplace(config, now_);
+  }
+  b.lag.set_ceiling(b.limit ? b.limit->slots() : ceiling_of(b));
 }
 
 void Core::update_kinds() {
@@ -291,6 +308,11 @@ void Core::on_probe(Backend& b, balancing::ProbeResult result, WorkerKind found,
     b.slow.begin();
     b.slow_starting = true;
     b.lag.recovered(now_);
+    b.service.forget();
+    if (b.limit) {
+      b.limit.reset();
+      set_http_slots(b);
+    }
     b.breaker.half_open_early();
   }
   update(b);
@@ -345,7 +367,8 @@ void Core::drain_backend(Backend& b, bool drain, TimePoint now) {
 void Core::limit_backend(Backend& b, std::uint32_t slots, TimePoint now) {
   tick(now);
   b.slots_limit = slots;
-  if (b.kind != WorkerKind::unknown) b.lag.set_ceiling(ceiling_of(b));
+  if (b.kind == WorkerKind::orbit) b.lag.set_ceiling(ceiling_of(b));
+  if (b.kind == WorkerKind::http) set_http_slots(b);
   pump(now_);
 }
 

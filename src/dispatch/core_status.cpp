@@ -39,14 +39,16 @@ void copy(const Backend& b, TimePoint now, BackendStatus& out) {
   out.slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now) : b.lag.slots();
   out.slots_ceiling = b.kind == WorkerKind::orbit ? b.spec.orbit_ceiling : b.spec.http_slots;
   out.slots_limit = b.slots_limit;
+  out.base_seconds = b.limit ? to_seconds(b.limit->base()) : 0;
   out.pace = b.lag.pace();
   out.lag_seconds = to_seconds(b.lag.last_lag());
   out.stalls = b.lag.stalls();
-  out.slot_cuts = b.lag.slot_cuts();
+  out.slot_cuts = b.limit ? b.limit->cuts() : b.lag.slot_cuts();
   out.pace_cuts = b.lag.pace_cuts();
   out.grants = b.grants;
   out.failures = b.failures;
   out.slowness = b.load.slowness();
+  out.speed = b.service.speed();
   out.ramp = b.slow_starting ? b.slow.factor(now) : 1.0;
 }
 
@@ -171,7 +173,8 @@ const char* Core::check_at_rest() {
     const std::size_t p = start_pool_of(w.request_class);
     const BackendSet starts = p < kStartPoolCount ? start_free[p] : ~BackendSet{0};
     const BackendSet breaker = pinned ? ~BackendSet{0} : admitting;
-    if ((use & slot_free & starts & breaker) != 0) wrong = "a slot is free and somebody waits for it";
+    const BackendSet free = use & slot_free & starts & breaker;
+    if ((free & ~held_back(w, use, free)) != 0) wrong = "a slot is free and somebody waits for it";
   };
   const auto all = [&](const LaneQueue& queue) {
     for (std::size_t c = 0; c < kClassCount && !queue.empty(); ++c) {

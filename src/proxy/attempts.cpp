@@ -58,10 +58,11 @@ namespace {
 std::uint8_t cohort_of(const Exchange& x) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
   const auto mix = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3ULL; };
-  if (x.client_address.empty()) {
+  const std::string_view behind = x.text(Texts::kClientAddress);
+  if (behind.empty()) {
     for (const std::uint8_t byte : x.client.peer.ip) mix(byte);
   } else {
-    for (const char c : x.client_address) mix(static_cast<unsigned char>(c));
+    for (const char c : behind) mix(static_cast<unsigned char>(c));
   }
   mix(static_cast<std::uint64_t>(x.proxy.parts.clock.wall_ms() / 3'600'000));
   return static_cast<std::uint8_t>((hash >> 32U) & 127U);

@@ -316,6 +316,8 @@ void add_backends(Page& page, const std::vector<BackendGauges>& backends) {
   }
   gauge("perigee_backend_tunnels", "Tunnels to the backend.",
         [](const BackendGauges& b) -> Known { return b.tunnels; });
+  gauge("perigee_backend_speed", "Times slower than the fastest of its pool, in powers of two, where requests wait.",
+        [](const BackendGauges& b) -> Known { return b.speed; });
   gauge("perigee_backend_pace", "Starts a second that the backend is given at most.",
         [](const BackendGauges& b) { return b.pace; });
   gauge("perigee_backend_first_event_seconds", "Moving average of dispatch to first event.",

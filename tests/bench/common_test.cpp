@@ -92,3 +92,14 @@ TEST_CASE("quantiles are samples that were taken") {
   bench::Samples none;
   CHECK(none.quantile_ms(.99) == doctest::Approx(0));
 }
+
+TEST_CASE("what an answer says of coming back, and of its connection") {
+  Answer told;
+  told.feed("HTTP/1.1 503 No\r\nRetry-After: 12\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", [](std::string_view) {});
+  CHECK(told.retry_after() == 12);
+  CHECK(told.closes());
+  Answer silent;
+  silent.feed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [](std::string_view) {});
+  CHECK(silent.retry_after() == -1);
+  CHECK_FALSE(silent.closes());
+}

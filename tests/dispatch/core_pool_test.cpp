@@ -197,4 +197,40 @@ TEST_CASE("the status counts what there is") {
   CHECK(r.d.busy(r.ref(0)));
 }
 
+TEST_CASE("slots of a worker that is not ORBIT are found below what is written, where that is wanted") {
+  Setup s = setup_of(1, WorkerKind::http, 20);
+  s.policy.http_adaptive = true;
+  Rig r(s);
+  CHECK(r.status(0).slots == 8);
+  CHECK(r.status(0).slots_ceiling == 20);
+  // Answers one after the other: what it takes unloaded. Then it serves eight as slowly as that makes them.
+  const auto answers = [&](std::size_t at_once, Duration each, int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      std::vector<Ticket> running;
+      for (std::size_t k = 0; k < std::min<std::size_t>(at_once, r.status(0).slots); ++k) running.push_back(r.grant());
+      r.pass(each);
+      for (Ticket& t : running) t.finish(Outcome::success, r.now());
+    }
+  };
+  answers(1, 50ms, 40);
+  CHECK(r.status(0).base_seconds == doctest::Approx(.05));
+  answers(20, 50ms, 100);
+  CHECK(r.status(0).slots == 20);
+  answers(20, 200ms, 20);
+  CHECK(r.status(0).slots < 20);
+  CHECK(r.status(0).slot_cuts > 0);
+  SUBCASE("a reload moves the ceiling") {
+    r.setup.backends[0].http_slots = 5;
+    REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+    CHECK(r.status(0).slots == 5);
+  }
+  SUBCASE("a reload makes them fixed again") {
+    r.setup.policy.http_adaptive = false;
+    REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+    CHECK(r.status(0).slots == 20);
+    CHECK(r.status(0).base_seconds == 0);
+  }
+  r.check();
+}
+
 }  // namespace perigee::dispatch::test

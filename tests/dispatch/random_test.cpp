@@ -80,6 +80,8 @@ class Storm {
     s.policy.breaker.trial_timeout = 3s;
     s.policy.health.silence = 4s;
     s.policy.steered = chance(0.8);
+    s.policy.hold.hold = pick(4);
+    s.policy.http_adaptive = chance(0.5);
     return s;
   }
 

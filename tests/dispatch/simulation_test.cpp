@@ -7,6 +7,7 @@
 
 #include "orbit_worker_model.h"
 #include "perigee/base/random.h"
+#include "perigee/base/sanitizer.h"
 
 namespace perigee::dispatch::test {
 namespace {
@@ -16,6 +17,8 @@ struct Measured {
   double health_worst = 0;  // a look every 250 ms
   double whole_mean = 0;    // arrival → end
   double served = 0;        // a second
+  double half_served = 0;   // a second, over the second half of a Poisson run
+  double half_p95 = 0;      // token delay in that half, streamed chats only
   std::uint64_t refused = 0;
   std::array<std::uint64_t, 3> grants{};
   std::uint32_t widest = 0;  // greatest difference of tickets between two workers, at any grant
@@ -23,9 +26,12 @@ struct Measured {
 
 class Simulation final : public model::WorkerListener {
  public:
-  Simulation(bool pauses, std::uint64_t seed) : rng_(seed), rig_(setup_of(3, WorkerKind::orbit)) {
+  // `fixed`: 0, or the slots of each worker with nothing steered. `mixed`: not only streamed chats (see arrive).
+  Simulation(bool pauses, std::uint64_t seed, bool mixed = false, double fixed = 0)
+      : mixed_(mixed), rng_(seed), rig_(steering(fixed)) {
     model::WorkerCosts costs;
     if (!pauses) costs.pause_every = 0;
+    else if (mixed) costs.pause_every = 164;  // 110 chats: embeddings leave the collector little to do
     for (std::uint32_t i = 0; i < 3; ++i) {
       workers_.push_back(std::make_unique<model::OrbitWorkerModel>(i, costs, rng_.next(), *this));
       refs_.push_back(rig_.ref(i));
@@ -43,8 +49,11 @@ class Simulation final : public model::WorkerListener {
     rate_ = rate;
     next_arrival_ = now();
     const TimePoint end = start_ + length;
+    half_ = start_ + length / 2;
+    half_end_ = end;
     while (now() < end) step();
     next_arrival_ = kNever;
+    m_.half_served = static_cast<double>(half_ended_) / to_seconds(length / 2);
     while (ended_ + m_.refused < chats_.size()) step();
     return result();
   }
@@ -54,7 +63,17 @@ class Simulation final : public model::WorkerListener {
     Client waiter;
     Ticket ticket;
     TimePoint arrived{};
+    model::ChatShape shape;
+    bool streamed = true;
   };
+  static Setup steering(double fixed) {
+    Setup s = setup_of(3, WorkerKind::orbit);
+    if (fixed == 0) return s;
+    s.policy.steered = false;
+    s.policy.head_lag.start_slots = fixed;
+    s.policy.head_lag.start_pace = 500;
+    return s;
+  }
   static constexpr std::uint64_t kLook = std::uint64_t{1} << 62;
 
   [[nodiscard]] TimePoint now() const { return rig_.now(); }
@@ -67,6 +86,19 @@ class Simulation final : public model::WorkerListener {
     a.request_class = RequestClass::chat;
     a.streamed = true;
     a.queue_wait = 30s;
+    c.shape = shape_;
+    if (mixed_) {
+      // A third of the chats is asked whole; every third request is an embedding: short, one piece, no stream.
+      const double what = rng_.uniform();
+      c.streamed = what < 0.45;
+      if (what >= 0.67) {
+        a.request_class = RequestClass::embeddings;
+        c.shape.work = 12ms;
+        c.shape.tokens = 1;
+        c.shape.provider = 60ms;
+      }
+    }
+    a.streamed = c.streamed;
     const Verdict v = rig_.ask(c.waiter, a);
     if (v == Verdict::granted) begin(chats_.size() - 1);
     if (v == Verdict::waiting) waiting_.push_back(chats_.size() - 1);
@@ -78,7 +110,7 @@ class Simulation final : public model::WorkerListener {
     c.ticket.sent(now());
     const std::size_t w = worker_of(c);
     ++m_.grants[w];
-    workers_[w]->start_chat(now(), i, shape_);
+    workers_[w]->start_chat(now(), i, c.shape);
     std::array<std::uint32_t, 3> load{};
     for (std::size_t k = 0; k < 3; ++k) load[k] = workers_[k]->in_flight();
     const auto [least, most] = std::minmax_element(load.begin(), load.end());
@@ -128,17 +160,21 @@ class Simulation final : public model::WorkerListener {
   }
 
   void on_head(std::uint32_t, std::uint64_t id, TimePoint at) override {
+    if (!chats_[id]->streamed) return;  // its head comes with its end
     chats_[id]->ticket.bytes(at);
     chats_[id]->ticket.head(at);
   }
   void on_token(std::uint32_t, std::uint64_t id, std::uint32_t token, TimePoint due, TimePoint at) override {
+    if (!chats_[id]->streamed) return;
     chats_[id]->ticket.bytes(at);
+    if (at >= half_ && at < half_end_) half_delays_.push_back(to_seconds(at - due));
     if (token == 1) chats_[id]->ticket.first_event(at);
     delays_.push_back(to_seconds(at - due));
   }
   void on_end(std::uint32_t, std::uint64_t id, TimePoint at) override {
     chats_[id]->ticket.finish(Outcome::success, at);
     whole_ += to_seconds(at - chats_[id]->arrived);
+    if (at >= half_ && at < half_end_) ++half_ended_;
     ++ended_;
   }
   void on_probe(std::uint32_t worker, std::uint64_t id, TimePoint at) override {
@@ -154,17 +190,24 @@ class Simulation final : public model::WorkerListener {
     const auto p99 = delays_.begin() + static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(delays_.size() - 1));
     std::nth_element(delays_.begin(), p99, delays_.end());
     m_.token_p99 = *p99;
+    if (!half_delays_.empty()) {
+      const auto p95 = half_delays_.begin() + static_cast<std::ptrdiff_t>(0.95 * static_cast<double>(half_delays_.size() - 1));
+      std::nth_element(half_delays_.begin(), p95, half_delays_.end());
+      m_.half_p95 = *p95;
+    }
     m_.whole_mean = whole_ / static_cast<double>(ended_);
     m_.served = static_cast<double>(ended_) / to_seconds(now() - start_);
     for (std::size_t i = 0; i < 3; ++i) CHECK(rig_.status(i).in_flight == 0);
     const BackendStatus b = rig_.status(0);
     MESSAGE("token p99 " << m_.token_p99 << " s, health worst " << m_.health_worst << " s, whole " << m_.whole_mean
-                         << " s, served " << m_.served << "/s, refused " << m_.refused << ", grants " << m_.grants[0]
+                         << " s, served " << m_.served << "/s (half " << m_.half_served << ", token p95 "
+                         << m_.half_p95 << "), refused " << m_.refused << ", grants " << m_.grants[0]
                          << " " << m_.grants[1] << " " << m_.grants[2] << ", widest " << m_.widest << ", slots "
                          << b.slots << ", pace " << b.pace << ", stalls " << b.stalls);
     return m_;
   }
 
+  bool mixed_;
   Rng rng_;
   Rig rig_;
   model::ChatShape shape_;
@@ -181,6 +224,9 @@ class Simulation final : public model::WorkerListener {
   double whole_ = 0;
   std::uint64_t ended_ = 0;
   std::uint64_t steps_ = 0;
+  std::uint64_t half_ended_ = 0;
+  TimePoint half_ = kNever, half_end_ = kNever;
+  std::vector<double> half_delays_;
   std::vector<double> delays_;
   Measured m_;
 };
@@ -216,6 +262,21 @@ TEST_CASE("Poisson arrivals at 70 and 110 percent of what three workers serve") 
     const auto [least, most] = std::minmax_element(m.grants.begin(), m.grants.end());
     CHECK(*most - *least <= *most / 10);
   }
+}
+
+// Chats that are not streamed give no sample and embeddings are no chats, yet both count in slots and pace; the lag
+// probe and what is streamed must be enough to steer by.
+TEST_CASE("streamed and whole chats and embeddings together: as good as the best fixed number") {
+  constexpr double kRate = 3 * 36.0;  // about one and a half of what three workers serve
+  const Duration length = kFastBuild ? 60s : 24s;
+  const Measured steered = Simulation(true, 42, true).poisson(kRate, length);
+  CHECK(steered.half_p95 <= 0.25);
+  if (!kFastBuild) return;
+  double best = 0;
+  for (const double slots : {32.0, 48.0, 64.0, 96.0}) {
+    best = std::max(best, Simulation(true, 42, true, slots).poisson(kRate, length).half_served);
+  }
+  CHECK(steered.half_served >= 0.95 * best);
 }
 
 }  // namespace perigee::dispatch::test

@@ -104,6 +104,7 @@ Inputs everything() {
   b.slots = 48;
   b.starting = 3;
   b.running = 12;
+  b.speed = 4;
   b.pace = 25.5;
   b.first_event_seconds = b.head_lag_seconds = b.probe_seconds = b.cpu_ratio = .25;
   b.memory_bytes = 4e8;
@@ -178,6 +179,7 @@ TEST_CASE("numbers arrive where they belong") {
   CHECK(value(R"(perigee_backend_breaker_state{backend="worker-1",state="closed"})") == 0);
   CHECK(value(R"(perigee_backend_tickets{backend="worker-1",phase="running"})") == 12);
   CHECK(value(R"(perigee_backend_pace{backend="worker-1"})") == 25.5);
+  CHECK(value(R"(perigee_backend_speed{backend="worker-1"})") == 4);
   CHECK(value(R"(perigee_queue_waiting{class="chat",priority="high"})") == 7);
   CHECK(value(R"(perigee_queue_oldest_seconds{class="chat",priority="high"})") == 1.5);
   CHECK(value(R"(perigee_config_reloads_total{result="failed"})") == 1);

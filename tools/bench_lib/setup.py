@@ -23,6 +23,8 @@ LOAD_PROGRAMS = (
     "ws_client",
     "body_origin",
     "body_client",
+    "job_origin",
+    "job_load",
 )
 PLACES = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # a plain user's PATH may lack haproxy and nginx
 

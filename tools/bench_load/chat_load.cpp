@@ -46,11 +46,16 @@ struct Tally {
   std::map<std::string, long> broken;   // what there was before it broke
   Samples first_event;
   Samples whole;
+  Samples told;         // retry-after of the refused
+  Samples refused_in;   // arrival → refusal
+  long untold = 0;      // refused without a retry-after
 
   std::string json() {
     std::string text = "{\"started\":" + std::to_string(started) + ",\"served\":" + std::to_string(served);
     text += ",\"refused\":" + counts(refused) + ",\"broken\":" + counts(broken);
-    return text + ",\"first_event\":" + first_event.json() + ",\"whole\":" + whole.json() + "}";
+    text += ",\"first_event\":" + first_event.json() + ",\"whole\":" + whole.json();
+    text += ",\"untold\":" + std::to_string(untold) + ",\"refused_in\":" + refused_in.json();
+    return text + ",\"told\":" + told.json() + "}";
   }
   static std::string counts(const std::map<std::string, long>& map) {
     std::string text = "{";
@@ -202,6 +207,9 @@ class Load {
       } else if (chat.answer.status() != 200) {
         const std::string& reason = chat.answer.reason();
         ++tally.refused[std::to_string(chat.answer.status()) + (reason.empty() ? "" : " " + reason)];
+        tally.refused_in.add(now - chat.began);
+        if (chat.answer.retry_after() < 0) ++tally.untold;
+        else tally.told.add(chat.answer.retry_after() * kSecond);
       } else {
         ++tally.served;
         tally.first_event.add(chat.first - chat.began);

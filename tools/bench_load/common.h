@@ -203,6 +203,8 @@ class Answer {
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] int status() const { return status_; }
   [[nodiscard]] const std::string& reason() const { return reason_; }  // x-perigee-reason, or empty
+  [[nodiscard]] int retry_after() const { return retry_after_; }       // seconds; -1 = none
+  [[nodiscard]] bool closes() const { return closes_ || until_close_; }
 
  private:
   static bool begins(std::string_view line, std::string_view name) {
@@ -233,6 +235,8 @@ class Answer {
         length = true;
       }
       if (begins(line, "x-perigee-reason:")) reason_ = value_of(line);
+      if (begins(line, "retry-after:")) retry_after_ = std::atoi(std::string(value_of(line)).c_str());
+      if (begins(line, "connection: close")) closes_ = true;
     }
     chunked_ = chunked;
     until_close_ = !chunked && !length;
@@ -272,6 +276,8 @@ class Answer {
 
   State state_ = State::head;
   int status_ = 0;
+  int retry_after_ = -1;
+  bool closes_ = false;
   bool chunked_ = false;
   bool until_close_ = false;
   bool skip_line_ = false;  // the line end after a chunk's data

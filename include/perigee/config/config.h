@@ -159,6 +159,7 @@ inline constexpr std::array<std::string_view, 3> kPickerNames = {"least_loaded",
 
 struct Balancing {
   Picker picker = Picker::least_loaded;
+  double hold = 2.0;  // a worker `speed` times slower than the fastest stays idle while fewer than hold · speed wait
   bool operator==(const Balancing&) const = default;
 };
 
@@ -178,6 +179,9 @@ struct Limits {
 
 enum class Steering : std::uint8_t { head_lag, fixed };
 inline constexpr std::array<std::string_view, 2> kSteeringNames = {"head_lag", "fixed"};
+// Of workers that are not ORBIT.
+enum class HttpSteering : std::uint8_t { fixed, adaptive };
+inline constexpr std::array<std::string_view, 2> kHttpSteeringNames = {"fixed", "adaptive"};
 
 // Tickets a backend may have out at once. The ceiling of one worker is Config::slot_ceiling().
 struct Slots {
@@ -186,6 +190,7 @@ struct Slots {
   std::uint32_t recovered = 8;             // ORBIT worker that is new or came back
   std::uint32_t floor = 4;                 // steering never goes below
   std::uint32_t http = 1024;               // other worker where max_concurrent_requests is not written
+  HttpSteering http_steering = HttpSteering::fixed;  // adaptive: `http` is the ceiling
   std::uint32_t critical = 4;              // extra ones that only critical requests take
   bool operator==(const Slots&) const = default;
 };

@@ -19,6 +19,7 @@
 #include "perigee/balancing/backend_load.h"
 #include "perigee/balancing/breaker.h"
 #include "perigee/balancing/health_state.h"
+#include "perigee/balancing/holding.h"
 #include "perigee/balancing/retry_budget.h"
 #include "perigee/balancing/slow_start.h"
 #include "perigee/base/time.h"
@@ -74,7 +75,7 @@ struct BackendSpec {
   double weight = 1.0;                    // > 0
   WorkerKind kind = WorkerKind::unknown;  // unknown = what its first probe finds
   std::uint32_t orbit_ceiling = 100;      // most slots as an ORBIT worker: min(hard limit, provider connections)
-  std::uint32_t http_slots = 1024;        // fixed slots as any other worker
+  std::uint32_t http_slots = 1024;        // slots as any other worker, or most slots where these are adaptive
 };
 
 struct PoolSpec {
@@ -89,10 +90,12 @@ struct Policy {
   admission::QueueBounds queue;
   admission::HeadLagConfig head_lag;  // `ceiling` is each backend's own
   bool steered = true;                // false: ORBIT workers keep the pace and slots they start with
+  bool http_adaptive = false;         // slots of other workers follow their times to the first event
   std::string picker = "least_loaded";  // a name of balancing::picker_names()
   balancing::CostModel orbit_costs = balancing::orbit_costs();    // in pools with an ORBIT backend
   balancing::CostModel http_costs = balancing::waiting_costs();   // in others
   balancing::SpeedOptions speed;
+  balancing::HoldOptions hold;
   balancing::SlowStartOptions slow_start;
   balancing::BreakerOptions breaker;
   balancing::HealthOptions health;
@@ -182,6 +185,7 @@ struct BackendStatus {
   std::array<std::uint32_t, kClassCount> by_class{};  // in_flight by class
   std::uint32_t slots = 0;
   std::uint32_t slots_ceiling = 0;
+  double base_seconds = 0;    // where slots follow the first event: what it takes with little to do; 0 = unknown
   double pace = 0;            // starts a second; 0 = not paced
   double lag_seconds = 0;     // newest sample
   std::uint64_t stalls = 0;
@@ -191,6 +195,7 @@ struct BackendStatus {
   std::uint64_t failures = 0;  // outcomes that its breaker counted as such
   std::uint64_t breaker_opened = 0;
   double slowness = 1;         // learnt time to first event beside its pool; 1 = usual
+  std::uint32_t speed = 1;     // 2, 4 …: so many times slower than the fastest, while exchanges wait; may be held
   double ramp = 1;             // slow start: its share of its weight
 };
 

@@ -41,6 +41,7 @@ struct BackendGauges {
   std::uint32_t running = 0;                 // tickets after it
   std::uint32_t critical = 0;                // of critical's own
   std::uint32_t tunnels = 0;
+  std::uint32_t speed = 1;                   // so many times slower than the fastest
   std::optional<double> pace;                // starts a second; absent: not paced
   std::optional<double> first_event_seconds; // EWMA
   std::optional<double> head_lag_seconds;    // newest sample
