@@ -113,6 +113,9 @@ Inputs everything() {
   in.fleet.lanes.push_back({RequestClass::chat, Priority::high, 7, milliseconds(1500)});
   in.fleet.drain_rate = 12.5;
   in.fleet.host_cpu_ratio = in.fleet.host_memory_ratio = .5;
+  in.fleet.throttle_level = .7;
+  in.fleet.throttle_step = 4;
+  in.fleet.throttle_changes_total = 3;
   in.process = {1.5, 3e7, 20., 1024., 1.7e9};
   in.reloads = {2, 1, 1.7e9, true};
   in.access_log.lines_written = 5;
@@ -158,6 +161,9 @@ TEST_CASE("numbers arrive where they belong") {
     REQUIRE(p.series.contains(series));
     return p.series.at(series);
   };
+  CHECK(value("perigee_throttle_level") == doctest::Approx(.7));
+  CHECK(value("perigee_throttle_step") == 4);
+  CHECK(value("perigee_throttle_step_changes_total") == 3);
   CHECK(value(R"(perigee_requests_total{class="chat",reason="served"})") == 1);
   CHECK(value(R"(perigee_requests_total{class="chat",reason="queue_timeout"})") == 1);
   CHECK(value(R"(perigee_requests_total{class="voice",reason="served"})") == 0);
