@@ -16,6 +16,7 @@ Json write(const Config& config, Show show) {
     Draft::WrittenPool pool;
     for (const std::uint32_t worker : config.pools[i].workers)
       pool.workers.push_back(config.workers[worker].name);
+    pool.batch = config.pools[i].batch;
     draft.pools.emplace_back(config.pools[i].name, std::move(pool));
   }
   return root_table().write(draft, show);

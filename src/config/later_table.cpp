@@ -11,14 +11,6 @@ constexpr Duration kDay = 24h;
 
 struct Nothing {};
 
-Codec<Nothing> deadlines() {
-  Table<Nothing> t;
-  for (const std::string_view name : kClassNames) {
-    t.later(std::string(name), duration(1ms, kDay), "time from arrival after which the answer is of no use");
-  }
-  return section(std::move(t));
-}
-
 Codec<Nothing> throttle() {
   Table<Nothing> t;
   t.later("cpu", share(0, 1), "CPU above which low priority waits");
@@ -58,10 +50,8 @@ struct Standing {
 };
 
 // What the table of defaults promises without a word in the file.
-constexpr std::array<Standing, 8> kStanding = {
-    {{"tenants", "requests of different API keys take fair turns in the queue"},
-     {"deadlines", "requests that cannot be answered in time are refused at the door"},
-     {"throttle", "low priority waits, then is refused, while CPU or memory run out"},
+constexpr std::array<Standing, 6> kStanding = {
+    {{"throttle", "low priority waits, then is refused, while CPU or memory run out"},
      {"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
      {"affinity", "chats of one session stay with one worker while its load allows"},
      {"session_turns", "one chat turn a session at a time"},
@@ -71,7 +61,6 @@ constexpr std::array<Standing, 8> kStanding = {
 }  // namespace
 
 void add_later(Table<Draft>& t) {
-  t.later("deadlines", deadlines(), "deadlines by class");
   t.later("throttle", throttle(), "what a machine short of CPU or memory does");
   t.later("overload", word_of({"none", "codel", "lifo", "pi"}), "a controller besides the law of admission");
   t.later("affinity", affinity(), "requests that stay with a worker");

@@ -15,6 +15,7 @@ namespace perigee::config {
 struct Draft {
   struct WrittenPool {
     std::vector<std::string> workers;  // names
+    bool batch = false;
   };
 
   Config config;

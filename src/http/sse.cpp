@@ -348,7 +348,10 @@ void SseScanner::end_text(const char* begin, const char* quote, Seen& seen) {
 
 void SseScanner::end_event(Seen& seen) {
   if (!pending_) return;
-  if ((flags_ & kOutputFlag) != 0 && !output_) output_ = seen.first_output = true;
+  if ((flags_ & kOutputFlag) != 0) {
+    ++seen.outputs;
+    if (!output_) output_ = seen.first_output = true;
+  }
   if ((flags_ & kErrorFlag) != 0) failed_ = true;
   if ((flags_ & kFinishFlag) != 0) finished_ = true;
   if ((flags_ & kTerminalFlag) != 0 && !terminal_) terminal_ = seen.terminal = true;

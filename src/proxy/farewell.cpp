@@ -109,7 +109,7 @@ Duration reads_on(const Exchange& x, const Error& error) {
 }  // namespace
 
 void conclude(Exchange& x, bool reusable) {
-  x.ticket.finish(x.outcome, x.proxy.now());
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
   if (!x.upstream) return;
   if (reusable && x.body_complete) {
     x.upstream->stream->watch_end(nullptr, Side::upstream);
@@ -129,7 +129,7 @@ void give_up(Exchange& x, const Error& error) {
     }
   }
   if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
-  x.ticket.finish(x.outcome, x.proxy.now());
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
 }
 
 Task<void> end_upload(Exchange& x) {
