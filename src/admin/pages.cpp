@@ -123,6 +123,16 @@ Json refused_of(const std::array<std::uint64_t, dispatch::kRefusedCount>& counts
   return out;
 }
 
+// A newcomer's, by priority.
+Json waits_of(const dispatch::PoolStatus& pool) {
+  Json waits = Json::object();
+  for (std::size_t p = 0; p < kPriorityCount; ++p) {
+    const double seconds = pool.wait_seconds[p];
+    waits[std::string(kPriorityNames[p])] = seconds < 0 ? Json(nullptr) : Json(seconds);
+  }
+  return waits;
+}
+
 Json lanes_of(const dispatch::Status& status) {
   Json lanes = Json::array();
   for (std::size_t c = 0; c < kClassCount; ++c) {
@@ -289,6 +299,9 @@ std::string queues_page(const View& view) {
                      {"eligible", p.eligible},
                      {"unprobed", p.unprobed},
                      {"waiting", p.waiting},
+                     {"tenants_waiting", p.tenants_waiting},
+                     {"estimated_wait_s", waits_of(p)},
+                     {"batch", p.batch},
                      {"drain_per_s", p.drain_per_second < 0 ? Json(nullptr) : Json(p.drain_per_second)},
                      {"panic", p.panic},
                      {"paused", p.paused},

@@ -11,7 +11,9 @@ bool ClassLimits::may_start(RequestClass c, bool streamed) const {
 
 void ClassLimits::start(LimitHold& hold, RequestClass c, bool streamed) {
   assert(hold.phase == LimitHold::Phase::none);
-  hold = {c, LimitHold::Phase::before_first_event, streamed};
+  hold.request_class = c;
+  hold.phase = LimitHold::Phase::before_first_event;
+  hold.streamed = streamed;
   ++starting_[index(c)];
   if (streamed) ++streams_expected_;
 }

@@ -28,6 +28,15 @@ dispatch::Policy policy_of(const config::Config& config) {
     policy.limits.before_first_event[c] = limit == config::kUnbounded ? admission::kNoLimit : limit;
   }
   policy.queue = {config.queue.entries, config.queue.priority_entries, config.queue.bytes};
+  policy.batch_size = config.queue.batch_size;
+  policy.batch_timeout = config.queue.batch_timeout;
+  policy.floors = config.shares.floor.values;
+  for (std::size_t c = 0; c < kClassCount; ++c) {
+    const std::uint32_t most = config.shares.ceiling.values[c];
+    policy.ceilings[c] = most == config::kUnbounded ? dispatch::kUnbounded : most;
+  }
+  policy.tenant_turns = config.queue.tenant_turns.value_or(true);
+  policy.deadlines = !config.trusted.empty() || config.deadlines != config::PerClass<Duration>(config::kNoClock);
   policy.head_lag.start_pace = config.pace.start;
   policy.head_lag.start_slots = config.slots.start;
   policy.head_lag.recovered_pace = config.pace.recovered;
@@ -66,7 +75,7 @@ dispatch::Setup dispatch_setup(const config::Config& config) {
   dispatch::Setup setup;
   for (const config::Worker& worker : config.workers) setup.backends.push_back(spec_of(config, worker));
   for (const config::Pool& pool : config.pools) {
-    setup.pools.push_back({pool.name, pool.workers, static_cast<admission::OverloadKind>(pool.overload)});
+    setup.pools.push_back({pool.name, pool.workers, static_cast<admission::OverloadKind>(pool.overload), pool.batch});
   }
   setup.policy = policy_of(config);
   return setup;

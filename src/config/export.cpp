@@ -17,6 +17,7 @@ Json write(const Config& config, Show show) {
     pool.overload = config.pools[i].overload;
     for (const std::uint32_t worker : config.pools[i].workers)
       pool.workers.push_back(config.workers[worker].name);
+    pool.batch = config.pools[i].batch;
     draft.pools.emplace_back(config.pools[i].name, std::move(pool));
   }
   return root_table().write(draft, show);

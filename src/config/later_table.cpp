@@ -11,14 +11,6 @@ constexpr Duration kDay = 24h;
 
 struct Nothing {};
 
-Codec<Nothing> deadlines() {
-  Table<Nothing> t;
-  for (const std::string_view name : kClassNames) {
-    t.later(std::string(name), duration(1ms, kDay), "time from arrival after which the answer is of no use");
-  }
-  return section(std::move(t));
-}
-
 Codec<Nothing> affinity() {
   Table<Nothing> t;
   t.later("session", word_of({"off", "soft", "hard"}),
@@ -49,10 +41,8 @@ struct Standing {
 };
 
 // What the table of defaults promises without a word in the file.
-constexpr std::array<Standing, 7> kStanding = {
-    {{"tenants", "requests of different API keys take fair turns in the queue"},
-     {"deadlines", "requests that cannot be answered in time are refused at the door"},
-     {"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
+constexpr std::array<Standing, 5> kStanding = {
+    {{"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
      {"affinity", "chats of one session stay with one worker while its load allows"},
      {"session_turns", "one chat turn a session at a time"},
      {"merging", "metrics and health of all workers are answered as one"},
@@ -61,7 +51,6 @@ constexpr std::array<Standing, 7> kStanding = {
 }  // namespace
 
 void add_later(Table<Draft>& t) {
-  t.later("deadlines", deadlines(), "deadlines by class");
   t.later("affinity", affinity(), "requests that stay with a worker");
   t.later("session_turns", yes_or_no(), "one chat turn a session at a time");
   t.later("merging", yes_or_no(), "metrics and health of all workers answered as one");

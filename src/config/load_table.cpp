@@ -100,6 +100,11 @@ Codec<Queue> queue() {
         "More of them, critical and high ones only");
   t.add("bytes", &Queue::bytes, bytes(64 * kKiB, 64 * 1024 * kMiB),
         "Memory for bodies of requests that wait");
+  t.add("batch_size", &Queue::batch_size, count(1, 10'000),
+        "In pools marked `batch`: requests are granted together when so many wait …");
+  t.add("batch_timeout", &Queue::batch_timeout, duration(0s, 1min), "… or when the oldest has waited for so long");
+  t.add("tenant_turns", &Queue::tenant_turns, optional_of(yes_or_no()),
+        "Whether tenants that wait take fair turns; by default where `tenants` or `rate_limits` are written");
   return section(std::move(t));
 }
 

@@ -95,8 +95,10 @@ void add_queue(Table<Draft>& performance) {
                          [](const std::uint32_t& n, Draft& d) { d.config.queue.entries = n; });
   t.input<std::uint32_t>("priority_queue_size", count(0, kMost), "queue.priority_entries",
                          [](const std::uint32_t& n, Draft& d) { d.config.queue.priority_entries = n; });
-  t.later("batch_size", count(1, 10'000), "requests granted together, in pools marked for batch work");
-  t.later("batch_timeout", duration(0s, 1min), "longest wait for such a batch to fill");
+  t.input<std::uint32_t>("batch_size", count(1, 10'000), "queue.batch_size: of pools marked `batch`",
+                         [](const std::uint32_t& n, Draft& d) { d.config.queue.batch_size = n; });
+  t.input<Duration>("batch_timeout", duration(0s, 1min), "queue.batch_timeout",
+                    [](const Duration& v, Draft& d) { d.config.queue.batch_timeout = v; });
   performance.part("request_queue", section(std::move(t)), "The queue");
 }
 

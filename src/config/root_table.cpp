@@ -27,6 +27,8 @@ void add_places(Table<Draft>& t) {
   pool.add("workers", &Draft::WrittenPool::workers, list_of(text({.longest = kMaxNameBytes}), kMaxWorkers),
            "Names of its workers");
   pool.add("overload", &Draft::WrittenPool::overload, overload(), "Its controller besides the law of admission");
+  pool.add("batch", &Draft::WrittenPool::batch, yes_or_no(),
+           "Whether it is for batch work, granted in batches: `queue.batch_size`, `queue.batch_timeout`");
   t.add(
       "pools", [](auto& d) -> auto& { return d.pools; }, map_of(section(std::move(pool)), kMaxPools - 1),
       "Workers that serve the same requests, by name, for `routes`; everything else goes to all workers");
@@ -40,6 +42,18 @@ void add_load(Table<Draft>& t) {
         "Connections an ORBIT worker opens to its model provider, which no slots may exceed: 100, or "
         "`ollama` (5)");
   t.add("limits", in(&Config::limits), limits(), "How much at once, in the whole sidecar");
+  Table<PerClass<double>> floors;
+  add_classes(floors, [](auto& all) -> auto& { return all; }, share(0, 1),
+              "Share of each worker's slots that is never denied to requests");
+  t.add(
+      "floors", [](auto& d) -> auto& { return d.config.shares.floor; }, section(std::move(floors)),
+      "What a class can always have of a worker, though others fill its slots");
+  Table<PerClass<std::uint32_t>> ceilings;
+  add_classes(ceilings, [](auto& all) -> auto& { return all; }, count_or_none(1, 1'000'000),
+              "Requests at once on one worker, until their end,");
+  t.add(
+      "ceilings", [](auto& d) -> auto& { return d.config.shares.ceiling; }, section(std::move(ceilings)),
+      "What a class may take of a worker at most");
   t.add("slots", in(&Config::slots), slots(), "How much at once on one worker");
   t.add("pace", in(&Config::pace), pace(), "How many starts a second on one ORBIT worker");
   t.add("starting", in(&Config::starting), starting(), "How many requests may be starting on one worker");
@@ -50,6 +64,11 @@ void add_load(Table<Draft>& t) {
         "What a machine short of CPU or memory does to low priority, then to normal: a map, or `off`");
   t.add("overload", in(&Config::overload), overload(),
         "A controller of the pool of all workers besides the law of admission; at most one");
+  Table<PerClass<Duration>> deadlines;
+  add_classes(deadlines, [](auto& all) -> auto& { return all; }, duration_or_none(1ms, kDay),
+              "From a request's first byte until its answer is of no use,");
+  t.add("deadlines", in(&Config::deadlines), section(std::move(deadlines)),
+        "What cannot be answered by then is refused at once; X-Request-Deadline of trusted peers goes before it");
 }
 
 void add_behaviour(Table<Draft>& t) {

@@ -16,6 +16,7 @@ struct Draft {
   struct WrittenPool {
     std::vector<std::string> workers;  // names
     Overload overload = Overload::none;
+    bool batch = false;
   };
 
   Config config;

@@ -147,7 +147,7 @@ std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
       r.error_at("pools", "a pool's name has 1 … 128 characters");
     if (written.workers.empty()) r.error_at("pools." + name, "a pool without workers");
     if (name == all.name) r.error_at("pools." + name, "`default` is the pool of all workers");
-    Pool pool{name, {}, written.overload};
+    Pool pool{name, {}, written.overload, written.batch};
     for (std::size_t i = 0; i < written.workers.size(); ++i) {
       const auto found = std::find(names.begin(), names.end(), written.workers[i]);
       if (found == names.end()) {
@@ -184,6 +184,12 @@ bool is_name(std::string_view name) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
            c == ':' || c == '@';
   });
+}
+
+void check_floors(const Shares& shares, Reader& r) {
+  double sum = 0;
+  for (const double share : shares.floor.values) sum += share;
+  if (sum > 1.0 + 1e-9) r.error_at("floors", "the shares of all classes are more than the whole");
 }
 
 void check_tenants(const Config& config, Reader& r) {
@@ -314,6 +320,7 @@ void finish(Draft& draft, Reader& reader) {
   if (routes) check_routes(config, reader);
   if (sound("tenants")) check_tenants(config, reader);
   if (sound("tenants") && sound("rate_limits")) check_rates(config, reader);
+  if (sound("floors")) check_floors(config.shares, reader);
   if (sound("slots")) check_slots(config.slots, reader);
   if (sound("pace")) check_pace(config.pace, reader);
   if (sound("throttle")) check_throttle(config.throttle, reader);

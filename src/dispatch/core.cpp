@@ -82,6 +82,7 @@ BackendSet Core::free_critical(BackendSet set) const {
 BackendSet Core::startable(const Waiter& w, BackendSet usable, const Free& free) {
   if (w.critical_) return usable & free.critical;
   BackendSet set = usable & free.normal;
+  if (has_shares_) set = within_shares(w.request_class, usable, set);
   if (!w.pinned_.exists()) set &= admitting_;
   const std::size_t start_pool = start_pool_of(w.request_class);
   if (bounded_starts_ && start_pool < kStartPoolCount) {
@@ -169,6 +170,40 @@ Verdict Core::settle(Waiter& w) {
   return Verdict::refused;
 }
 
+// Of `set`, where a class may start: what has a free slot and not its ceiling of it, and where it has not had its floor.
+BackendSet Core::within_shares(RequestClass c, BackendSet set, BackendSet free) const {
+  const double share = policy_.floors[index(c)];
+  for_each(set, [&](const Backend& b) {
+    const std::uint32_t busy = b.by_class[index(c)];
+    if (busy >= policy_.ceilings[index(c)]) {
+      free &= ~b.bit();
+    } else if ((free & b.bit()) == 0 && share > 0 && b.lag.may_start(now_, 0) == admission::StartAnswer::yes) {
+      // Only slots hold it back: the pace is kept whoever starts.
+      const std::uint32_t slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now_) : b.lag.slots();
+      if (admission::partition_admits(b.in_flight, slots, busy, share)) free |= b.bit();
+    }
+  });
+  return free;
+}
+
+// In a pool for batch work nobody starts until a batch has gathered, then as many as belong to it.
+bool Core::batch_is_open(Pool& pool) {
+  if (!pool.batch || pool.batch_left != 0) return true;
+  const std::uint32_t n = pool.in_lanes();
+  const TimePoint full = later(pool.gathering_since, policy_.batch_timeout);
+  if (n != 0 && (n >= policy_.batch_size || now_ >= full)) {
+    pool.batch_left = std::min(n, policy_.batch_size);
+    return true;
+  }
+  if (n != 0) due_ = std::min(due_, full);
+  return false;
+}
+
+void Core::take_from_batch(Pool& pool) {
+  if (!pool.batch || --pool.batch_left != 0) return;
+  pool.gathering_since = now_;  // who is left behind waits for one more batch at most
+}
+
 Core::LaneQueue& Core::queue_for(const Waiter& w) const {
   if (w.pinned_.exists()) {
     Backend& b = *backends_[w.pinned_.id];
@@ -192,6 +227,8 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   w.queued_at = now_;
   w.queue_deadline = later(now_, ask.queue_wait);
   w.deadline = ask.deadline;
+  w.tenant = ask.tenant;
+  w.tenant_weight = ask.tenant_weight;
   w.pool_ = ask.pool;
   w.pinned_ = ask.pinned;
   w.excluded_ = ask.pinned.exists() ? 0 : ask.excluded;
@@ -203,8 +240,12 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   if (throttle_.refuse_above != admission::kMostRank && throttled(w)) return refuse(w, Refused::throttled, true);
   Pool& pool = *pools_[ask.pool];
   if (pool.overload != nullptr && refused_by_pool(w, pool, ask.cohort)) return refuse(w, Refused::throttled, true);
-  const bool open = w.critical_ || w.pinned_.exists() || !pool.paused;
+  const bool gathers = pool.batch && !w.critical_ && !w.pinned_.exists() && w.excluded_ == 0;
+  const bool open = w.critical_ || w.pinned_.exists() || !(pool.paused || gathers);
   const bool within = open && within_limits(w);
+  // Where it cannot be answered in time, a free place is not for it either.
+  const Duration usual = usual_first_event(w, false);
+  if (w.deadline != kNever && !w.critical_ && now_ + usual >= w.deadline) return refuse(w, Refused::queue_timeout, true);
   const BackendSet use = usable(w);
   if (within) {
     const Free free = w.critical_ ? Free{0, free_critical(use)} : Free{free_slots(use), 0};
@@ -213,19 +254,20 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
       if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
       if (throttle_.above_soft) note_wait(w);
       if (pool.overload != nullptr) static_cast<void>(dropped_by_pool(w, pool));
+      w.hold_ = Hold();
+      if (pool.waiting() != 0) charge(w);
       grant(w, now_free);
       w.place_ = Waiter::Place::decided;
       w.granted_ = true;
       return Verdict::granted;
     }
   }
-  if (!w.retry_ && queue_.room_for(w.priority, w.body_bytes) != admission::QueueRoom::yes) {
-    return refuse(w, Refused::queue_full, true);
-  }
+  if (!w.retry_ && !has_room(pool, w)) return refuse(w, Refused::queue_full, true);
   LaneQueue& queue = queue_for(w);
   const admission::WaitLimits limits{w.deadline, ask.queue_wait};
-  if (!admission::may_wait(estimate(w), now_, limits)) return refuse(w, Refused::queue_timeout, true);
-  queue.push(w);
+  if (!admission::may_wait(estimate(w), now_, limits, usual_first_event(w, true))) return refuse(w, Refused::queue_timeout, true);
+  if (gathers && pool.in_lanes() == 0) pool.gathering_since = now_;
+  queue.push(w, now_);
   w.queue_ = &queue;
   w.place_ = Waiter::Place::queued;
   ++waits_;
@@ -234,15 +276,68 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   if (pool.overload != nullptr && !w.pinned_.exists()) pool.overload->set_waiting(true, now_);
   if (within && !w.critical_) note_wanted(use);
   if (!w.critical_) note_wait(pool);
-  return slow_ == 0 ? Verdict::waiting : settle(w);
+  // A held place may have waited for one more, a batch for its last.
+  return slow_ == 0 && !gathers ? Verdict::waiting : settle(w);
+}
+
+QueuePlace Core::place_of(const Waiter& w, TimePoint now) {
+  tick(now);
+  if (w.place_ != Waiter::Place::queued) return {};
+  const admission::Line& line = *w.line;
+  std::uint64_t ahead = LaneQueue::own_ahead(w);
+  const Pool* pool = pools_[w.pool_].get();
+  if (pool == nullptr || w.critical_ || w.pinned_.exists()) return {true, static_cast<std::uint32_t>(ahead + 1), {}};
+  if (line.account != nullptr) {
+    // What else of its tenant waits is taken to be spread over the lanes as it is over its own.
+    const auto p = static_cast<std::size_t>(w.priority);
+    const std::uint64_t own = ahead * line.account->waiting[p] / line.entries;
+    const std::uint64_t equal = std::uint64_t{pool->plain.count(w.priority)} + pool->streamed.count(w.priority) - 1;
+    ahead = std::min(equal, pool->shares.fair_ahead(own, line.account->weight, w.priority, true));
+  }
+  for (std::size_t p = 0; p < static_cast<std::size_t>(w.priority); ++p) {
+    const auto better = static_cast<Priority>(p);
+    ahead += std::uint64_t{pool->plain.count(better)} + pool->streamed.count(better) + pool->picky.count(better);
+  }
+  const bool moves = !pool->paused;
+  return {true, static_cast<std::uint32_t>(ahead + 1),
+          moves ? admission::estimate_wait(ahead + 1, drain_rate(*pool)) : std::nullopt};
+}
+
+// From dispatch to first event, as it is for its class; zero where that is not known or nobody asks. Where others
+// could use the place it has to be likely that this one will be in time.
+Duration Core::usual_first_event(const Waiter& w, bool others_wait) const {
+  // The pool of a pinned one may be gone.
+  if (w.deadline == kNever || pools_[w.pool_] == nullptr) return Duration::zero();
+  const admission::UsualTime& of_class = pools_[w.pool_]->first_event[index(w.request_class)];
+  return (others_wait ? of_class.nine_of_ten(now_) : of_class.median(now_)).value_or(Duration::zero());
+}
+
+bool Core::has_room(const Pool& pool, const Waiter& w) const {
+  if (queue_.room_for(w.priority, w.body_bytes) == admission::QueueRoom::yes) return true;
+  // Asked only at a full queue. A tenant alone has no others to make room for.
+  const bool first = pool.shares.on() && pool.shares.tenants_waiting() != 0 && !pool.shares.anything_waits(w.tenant);
+  return first && queue_.room_for(w.priority, w.body_bytes, true) == admission::QueueRoom::yes;
+}
+
+// How many go before it: all of better priority, and of its own as many as have their turns until it has its.
+std::uint64_t Core::entries_ahead(const Pool& pool, const Waiter& w) const {
+  const auto at = [&](Priority p) {
+    return std::uint64_t{pool.plain.count(p)} + pool.streamed.count(p) + pool.picky.count(p);
+  };
+  std::uint64_t better = 0;
+  for (std::size_t p = 0; p < static_cast<std::size_t>(w.priority); ++p) better += at(static_cast<Priority>(p));
+  const std::uint64_t equal = at(w.priority);
+  if (equal == 0) return better;
+  if (!pool.shares.on()) return better + equal;
+  const std::uint64_t own = pool.shares.own_waiting(w.tenant, w.priority);
+  return better + std::min(equal, pool.shares.fair_ahead(own, w.tenant_weight, w.priority, own != 0));
 }
 
 // Time until its turn, where that can be told: from what stands ahead of it and the pool's drain rate.
 std::optional<Duration> Core::estimate(const Waiter& w) const {
   const Pool* pool = w.pool_ < kMaxPools ? pools_[w.pool_].get() : nullptr;
   if (pool == nullptr || pool->paused || w.critical_ || w.pinned_.exists()) return std::nullopt;
-  const std::uint64_t ahead = std::uint64_t{pool->plain.entries_ahead(w.priority)} +
-                              pool->streamed.entries_ahead(w.priority) + pool->picky.entries_ahead(w.priority);
+  const std::uint64_t ahead = entries_ahead(*pool, w);
   if (ahead == 0 || (pool->overload != nullptr && pool->overload->newest_first(now_))) return Duration::zero();
   return admission::estimate_wait(ahead, drain_rate(*pool));
 }
@@ -263,7 +358,9 @@ Verdict Core::refuse(Waiter& w, Refused reason, bool at_door) {
   const std::optional<Duration> wait = reason == Refused::no_backend  ? kNoBackendRetry
                                        : reason == Refused::throttled ? kThrottledRetry
                                                                       : estimate(w);
-  w.refusal_ = {reason, at_door, static_cast<std::uint16_t>(admission::retry_after(wait, rng_.uniform()))};
+  // One client gets one answer within a second, however often it asks.
+  const double jitter = w.tenant != 0 ? admission::retry_jitter(w.tenant, now_) : rng_.uniform();
+  w.refusal_ = {reason, at_door, static_cast<std::uint16_t>(admission::retry_after(wait, jitter))};
   ++(at_door ? refused_at_door_ : refused_waiting_)[static_cast<std::size_t>(reason)];
   if (w.retry_) retries_.retry_ended();
   w.retry_ = false;
@@ -278,10 +375,14 @@ void Core::dequeue(Waiter& w) {
   if (w.pinned_.exists()) {
     const Backend& b = *backends_[w.pinned_.id];
     if (b.pinned_waiting() == 0) pinned_ &= ~b.bit();
-  } else if (Pool& pool = *pools_[w.pool_]; pool.waiting() == 0) {
-    pool.drain.set_waiting(false, now_);
-    if (pool.overload != nullptr) pool.overload->set_waiting(false, now_);
-    pool.last_wait = last_wait_ = now_;
+  } else {
+    Pool& pool = *pools_[w.pool_];
+    if (pool.waiting() == 0) {
+      pool.drain.set_waiting(false, now_);
+      if (pool.overload != nullptr) pool.overload->set_waiting(false, now_);
+      pool.last_wait = last_wait_ = now_;
+    }
+    if (pool.batch && pool.in_lanes() == 0) pool.batch_left = 0;
   }
 }
 
@@ -356,7 +457,8 @@ void Core::pump(TimePoint now) {
     Waiter& w = *best.waiter;
     if (throttle_.above_soft) note_wait(w);
     // The estimate is made again here: what could no longer be served in time does not get the slot.
-    if (!admission::worth_granting(now_, w.deadline, w.queue_deadline)) {
+    const Duration usual = usual_first_event(w, queue_.entries() > 1);
+    if (!admission::worth_granting(now_, w.deadline, w.queue_deadline, usual)) {
       dequeue(w);
       refuse(w, Refused::queue_timeout, false);
       continue;
@@ -368,6 +470,11 @@ void Core::pump(TimePoint now) {
       continue;
     }
     if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
+    w.hold_ = Hold();
+    charge(w);
+    if (const auto& pool = pools_[w.pool_]; pool != nullptr && (w.queue_ == &pool->plain || w.queue_ == &pool->streamed)) {
+      take_from_batch(*pool);
+    }
     dequeue(w);
     grant(w, best.startable);
     decide(w, true);
@@ -383,7 +490,7 @@ admission::Waiting* Core::newest_of(const LaneQueue& queue, Accept&& accept) con
   for (std::size_t p = 0; p < kPriorityCount; ++p) {
     admission::Waiting* chosen = nullptr;
     for (std::size_t c = 0; c < kClassCount; ++c) {
-      admission::Waiting* w = queue.back(static_cast<RequestClass>(c), static_cast<Priority>(p));
+      admission::Waiting* w = queue.newest(static_cast<RequestClass>(c), static_cast<Priority>(p));
       if (w != nullptr && (chosen == nullptr || w->arrival > chosen->arrival) && accept(*w)) chosen = w;
     }
     if (chosen != nullptr) return chosen;
@@ -408,11 +515,22 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
   const auto offer = [&](admission::Waiting* waiting) {
     if (waiting == nullptr) return;
     Waiter& w = waiter(*waiting);
-    if (best.waiter != nullptr && !LaneQueue::better(w, *best.waiter)) return;
+    if (best.waiter != nullptr && !LaneQueue::better(w, *best.waiter, now_)) return;
     best = {&w, accepted};
   };
   const auto look = [&](const LaneQueue& queue) {
-    if (!queue.empty()) offer(queue.best(accept));
+    if (!queue.empty()) offer(queue.best(now_, accept));
+  };
+  // What stands in the two queues of a pool shares the turns of its tenants.
+  const auto look_at_both = [&](const Pool& pool) {
+    if (pool.plain.empty()) return look(pool.streamed);
+    admission::Waiting* first = pool.plain.best(now_, accept);
+    if (first == nullptr) return look(pool.streamed);
+    const BackendSet for_first = accepted;
+    const auto fairer = [&](admission::Waiting& w) { return LaneQueue::fairer(w, *first, now_) && accept(w); };
+    if (admission::Waiting* other = pool.streamed.best(now_, fairer); other != nullptr) first = other;
+    else accepted = for_first;
+    offer(first);
   };
   const auto walk = [&](const LaneQueue& queue, bool critical_only) {
     for (std::size_t lane = 0; lane < kClassCount * kPriorityCount && !queue.empty(); ++lane) {
@@ -428,14 +546,13 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
     if (pool == nullptr || pool->waiting() == 0) continue;
     look(pool->critical);
     walk(pool->picky, pool->paused);
-    if (pool->paused) continue;
+    if (pool->paused || !batch_is_open(*pool)) continue;
     if (pool->overload != nullptr && pool->overload->newest_first(now_)) {
       offer(newest_of(pool->plain, accept));
       offer(newest_of(pool->streamed, accept));
       continue;
     }
-    look(pool->plain);
-    look(pool->streamed);
+    look_at_both(*pool);
   }
   for_each(pinned_, [&](const Backend& b) {
     look(b.pinned_critical);
@@ -452,6 +569,10 @@ void Core::note_wanted(BackendSet wanted) {
     b.lag.note_held_back(now_, b.in_flight);
     const TimePoint paced = b.lag.next_change(now_, b.in_flight);
     if (paced > now_) due_ = std::min(due_, paced);
+    // A floor is open beyond the slots as soon as the pace allows.
+    if (has_floors_ && paced == kNever) {
+      if (const TimePoint next = b.lag.next_change(now_, 0); next > now_) due_ = std::min(due_, next);
+    }
     if (b.slow_starting) {
       due_ = std::min(due_, b.slow.next_step(b.lag.slots(), now_));
       if (!b.slow.probation() && b.slow.factor(now_) >= 1.0) b.slow_starting = false;
@@ -479,10 +600,16 @@ Backend& Core::choose(const Waiter& w, BackendSet set) {
   return *backends_[candidates_[picker->pick({candidates_.data(), n}, rng_)].backend];
 }
 
+// Only while others wait: what is taken from nobody is nobody's turn.
+void Core::charge(Waiter& w) {
+  if (w.critical_ || w.pinned_.exists()) return;
+  w.hold_.tenant = pools_[w.pool_]->shares.charge(w.tenant, w.tenant_weight, w.request_class, w.body_bytes, now_);
+}
+
+// `w.hold_` is new, with its tenant where that was charged.
 void Core::grant(Waiter& w, BackendSet candidates) {
   Backend& b = choose(w, candidates);
   Hold& hold = w.hold_;
-  hold = Hold();
   hold.backend = &b;
   hold.granted_at = now_;
   hold.phase = Hold::Phase::starting;
@@ -548,6 +675,12 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
     const bool sampled = verdict.speed == SpeedEffect::sample && b.limit->on_sample(now_, now_ - hold.granted_at, b.in_flight);
     if (sampled || (verdict.drop && b.limit->on_overload(now_, b.in_flight))) b.lag.set_ceiling(b.limit->slots());
   }
+  if (policy_.deadlines && verdict.speed == SpeedEffect::sample) {
+    for (const auto& pool : pools_) {
+      if (pool == nullptr || (pool->members & b.bit()) == 0) continue;
+      pool->first_event[index(hold.share.request_class)].sample(now_ - hold.granted_at, now_);
+    }
+  }
   if (verdict.breaker == BreakerEffect::failure) ++b.failures;
   if (verdict.breaker == BreakerEffect::success && b.slow_starting) b.slow.on_success(now_);
   bool changed = false;
@@ -598,10 +731,18 @@ void Core::undo(Hold& hold) {
     update(b);
     set_breaker_due();
   }
+  settle(hold, 0, false);
   give_up_slot(hold);
   b.load.end(hold.share);
   if (hold.retry) retries_.retry_ended();
   hold = Hold();
+}
+
+// What it generated counts for its tenant, in place of what was expected.
+void Core::settle(Hold& hold, std::uint32_t tokens, bool learn) {
+  if (hold.tenant == admission::kNoAccount) return;
+  admission::PoolShares::settle(tenants_, hold.tenant, hold.share.request_class, tokens, learn);
+  hold.tenant = admission::kNoAccount;
 }
 
 // --- what happens to a ticket ----------------------------------------------------------------------------------
@@ -658,10 +799,11 @@ bool Core::became_tunnel(Hold& hold, TimePoint now) {
   return true;
 }
 
-void Core::finish(Hold& hold, Outcome outcome, TimePoint now, Duration retry_after) {
+void Core::finish(Hold& hold, Outcome outcome, TimePoint now, Duration retry_after, std::uint32_t tokens) {
   tick(now);
   Backend& b = *hold.backend;
   const bool served = hold.had_event || outcome == Outcome::success || outcome == Outcome::status_4xx;
+  settle(hold, tokens, served && outcome != Outcome::status_4xx);
   if (hold.phase == Hold::Phase::tunnel) {
     --b.tunnels;
   } else {

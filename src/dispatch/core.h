@@ -22,6 +22,7 @@
 #include "perigee/admission/class_limits.h"
 #include "perigee/admission/drain_rate.h"
 #include "perigee/admission/throttle.h"
+#include "perigee/admission/usual_time.h"
 #include "perigee/balancing/ejection.h"
 #include "perigee/balancing/holding.h"
 #include "perigee/balancing/picker.h"
@@ -32,8 +33,14 @@
 namespace perigee::dispatch {
 
 struct Pool {
-  Pool(std::string pool_name, admission::QueueBudget& budget)
-      : name(std::move(pool_name)), plain(budget), streamed(budget), picky(budget), critical(budget) {}
+  Pool(std::string pool_name, admission::QueueBudget& budget, admission::Accounts& tenants)
+      : name(std::move(pool_name)),
+        shares(tenants),
+        plain(budget, &shares),
+        streamed(budget, &shares),
+        picky(budget),
+        critical(budget) {}
+  [[nodiscard]] std::uint32_t in_lanes() const { return plain.size() + streamed.size(); }
   [[nodiscard]] std::uint32_t waiting() const { return plain.size() + streamed.size() + picky.size() + critical.size(); }
 
   const std::string name;
@@ -41,11 +48,16 @@ struct Pool {
   WorkerKind kind = WorkerKind::unknown;
   bool paused = false;
   bool panic = false;
+  bool batch = false;
+  std::uint32_t batch_left = 0;   // of the batch that is being granted; 0 = one is gathering
+  TimePoint gathering_since{};    // the oldest of it
+  admission::PoolShares shares;  // of tenants, in `plain` and `streamed`
   admission::LaneQueue plain;
   admission::LaneQueue streamed;
   admission::LaneQueue picky;
   admission::LaneQueue critical;
   admission::DrainRate drain;
+  std::array<admission::UsualTime, kClassCount> first_event;  // kept where there are deadlines
   balancing::SpeedModel speed;
   balancing::SpeedClasses classes;
   TimePoint last_wait{};  // when somebody last waited here
@@ -69,6 +81,7 @@ class Core {
     std::array<std::unique_ptr<Backend>, kMaxBackends> backend;
     std::array<std::unique_ptr<Pool>, kMaxPools> pool;
     std::array<bool, kMaxPools> pool_used{};
+    std::array<bool, kMaxPools> batch{};
     std::array<BackendSet, kMaxPools> members{};
     std::array<std::unique_ptr<balancing::Picker>, kMaxPools> orbit_picker;
     std::array<std::unique_ptr<balancing::Picker>, kMaxPools> http_picker;
@@ -82,6 +95,7 @@ class Core {
   Verdict enter(Waiter& w, const Ask& ask, TimePoint now);
   // It is queued, or was decided and not taken.
   void leave(Waiter& w, Cancelled why, TimePoint now);
+  [[nodiscard]] QueuePlace place_of(const Waiter& w, TimePoint now);
   [[nodiscard]] bool try_retry(RequestClass c, TimePoint now);
   void free_retry();
   void drop_retry() { retries_.retry_ended(); }
@@ -92,7 +106,7 @@ class Core {
   void became_stream(Hold& hold) { limits_.became_stream(hold.limit); }
   void first_event(Hold& hold, balancing::Outcome verdict, TimePoint now);
   [[nodiscard]] bool became_tunnel(Hold& hold, TimePoint now);
-  void finish(Hold& hold, balancing::Outcome outcome, TimePoint now, Duration retry_after);
+  void finish(Hold& hold, balancing::Outcome outcome, TimePoint now, Duration retry_after, std::uint32_t tokens);
 
   // --- health and operator
   void on_probe(Backend& b, balancing::ProbeResult result, WorkerKind found, TimePoint now);
@@ -167,6 +181,9 @@ class Core {
   void note_wait(Pool& pool);
   Verdict settle(Waiter& w);
   [[nodiscard]] BackendSet fastest(const Pool& pool, BackendSet set) const;
+  [[nodiscard]] BackendSet within_shares(RequestClass c, BackendSet set, BackendSet free) const;
+  [[nodiscard]] bool batch_is_open(Pool& pool);
+  void take_from_batch(Pool& pool);
   [[nodiscard]] bool within_limits(const Waiter& w) const {
     return w.critical_ || limits_.may_start(w.request_class, w.streamed);
   }
@@ -181,16 +198,21 @@ class Core {
   void note_wanted(BackendSet wanted);
 
   // The life of a hold.
+  void charge(Waiter& w);  // its tenant, for what is about to be granted
   void grant(Waiter& w, BackendSet candidates);
   [[nodiscard]] Backend& choose(const Waiter& w, BackendSet candidates);
   void judge(Hold& hold, balancing::Outcome outcome, Duration retry_after);
   void leave_start(Hold& hold);  // no longer starting
   void give_up_slot(Hold& hold);
   void undo(Hold& hold);         // granted, never used
+  void settle(Hold& hold, std::uint32_t tokens, bool learn);
 
   void dequeue(Waiter& w);
   void decide(Waiter& w, bool granted);
   Verdict refuse(Waiter& w, Refused reason, bool at_door);
+  [[nodiscard]] Duration usual_first_event(const Waiter& w, bool others_wait) const;
+  [[nodiscard]] bool has_room(const Pool& pool, const Waiter& w) const;
+  [[nodiscard]] std::uint64_t entries_ahead(const Pool& pool, const Waiter& w) const;
   [[nodiscard]] std::optional<Duration> estimate(const Waiter& w) const;
   [[nodiscard]] std::optional<double> drain_rate(const Pool& pool) const;
   void refuse_all(LaneQueue& queue);
@@ -224,6 +246,8 @@ class Core {
   Policy policy_;
   bool draining_ = false;
   bool bounded_starts_ = false;
+  bool has_floors_ = false;
+  bool has_shares_ = false;  // floors or ceilings
 
   BackendSet present_ = 0;    // in the configuration
   BackendSet up_ = 0;         // health and operator let it have new tickets
@@ -237,6 +261,7 @@ class Core {
   BackendSet slow_ = 0;       // slower than the fastest of its pool, by the last review
 
   admission::QueueBudget queue_;
+  admission::Accounts tenants_;
   admission::ClassLimits limits_{admission::ClassLimitValues{}};
   balancing::RetryBudget retries_;
   std::array<std::unique_ptr<Backend>, kMaxBackends> backends_;

@@ -37,12 +37,12 @@ void Core::expire_oldest(Pool& pool) {
       const auto c = static_cast<RequestClass>(lane % kClassCount);
       const auto p = static_cast<Priority>(lane / kClassCount);
       if (queue->count(c, p) == 0) continue;
-      admission::Waiting* oldest = queue->front(c, p);
+      admission::Waiting* oldest = queue->oldest(c, p);
       while (oldest != nullptr && oldest->queued_at < before) {
         Waiter& w = waiter(*oldest);
         dequeue(w);
         refuse(w, Refused::throttled, false);
-        oldest = queue->front(c, p);
+        oldest = queue->oldest(c, p);
       }
     }
   }

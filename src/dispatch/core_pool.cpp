@@ -90,9 +90,10 @@ Result<Core::Plan> Core::prepare(const Setup& setup, BackendSet vacant, TimePoin
       while (tried < kMaxPools && (pools_[id] != nullptr || plan.pool[id] != nullptr));
       if (pools_[id] != nullptr || plan.pool[id] != nullptr) return fail(ErrorKind::exhausted, "too many pools at once");
       next_pool_ = static_cast<std::uint32_t>(id) + 1;
-      plan.pool[id] = std::make_unique<Pool>(spec.name, queue_);
+      plan.pool[id] = std::make_unique<Pool>(spec.name, queue_, tenants_);
     }
     plan.pool_used[id] = true;
+    plan.batch[id] = spec.batch;
     for (const std::uint32_t i : spec.backends) plan.members[id] |= bits[i];
     plan.orbit_picker[id] = balancing::make_picker(setup.policy.picker, {setup.policy.orbit_costs.stream});
     if (spec.overload != admission::OverloadKind::none) {
@@ -110,6 +111,8 @@ void Core::apply(Plan& plan, TimePoint now) {
   queue_.set(policy_.queue);
   limits_.set(policy_.limits);  // the throttle, where it is at work, halves them again within half a second
   retries_.configure(policy_.retries);
+  has_floors_ = std::ranges::any_of(policy_.floors, [](double share) { return share > 0; });
+  has_shares_ = has_floors_ || std::ranges::any_of(policy_.ceilings, [](std::uint32_t n) { return n != kUnbounded; });
   bounded_starts_ = std::ranges::any_of(policy_.starting, [](std::uint32_t bound) { return bound != kUnbounded; });
 
   for (std::size_t id = 0; id < kMaxBackends; ++id) {
@@ -135,6 +138,9 @@ void Core::apply(Plan& plan, TimePoint now) {
     if (plan.pool_used[id]) {
       pool->speed.configure(policy_.speed);
       pool->classes.configure(policy_.hold);
+      pool->shares.set(policy_.tenant_turns);
+      pool->batch = plan.batch[id];
+      pool->batch_left = 0;
       std::swap(pool->orbit_picker, plan.orbit_picker[id]);
       std::swap(pool->http_picker, plan.http_picker[id]);
       const auto kind_of = [](const auto& o) { return o == nullptr ? admission::OverloadKind::none : o->kind(); };
@@ -274,7 +280,7 @@ void Core::advance_breakers() {
 
 void Core::refuse_all(LaneQueue& queue) {
   while (!queue.empty()) {
-    Waiter& w = waiter(*queue.best([](admission::Waiting&) { return true; }));
+    Waiter& w = waiter(*queue.best(now_, [](admission::Waiting&) { return true; }));
     dequeue(w);
     refuse(w, Refused::no_backend, false);
   }

@@ -82,6 +82,7 @@ void Core::copy_status(Status& out) const {
     to.eligible = static_cast<std::uint32_t>(std::popcount(pool.members & up_ & ~shut_));
     to.unprobed = static_cast<std::uint32_t>(std::popcount(pool.members & unprobed_));
     to.waiting = pool.waiting();
+    to.tenants_waiting = pool.shares.tenants_waiting();
     to.panic = pool.panic;
     to.paused = pool.paused;
     if (pool.overload != nullptr) {
@@ -89,7 +90,15 @@ void Core::copy_status(Status& out) const {
       to.overloaded = pool.overload->overloaded(now_);
       to.refused_share = pool.overload->refused_share();
     }
-    to.drain_per_second = drain_rate(pool).value_or(-1.0);
+    to.batch = pool.batch;
+    const std::optional<double> rate = drain_rate(pool);
+    to.drain_per_second = rate.value_or(-1.0);
+    Waiter newcomer(nullptr);
+    for (std::size_t p = 0; p < kPriorityCount; ++p) {
+      newcomer.priority = static_cast<Priority>(p);
+      const auto wait = pool.paused ? std::nullopt : admission::estimate_wait(entries_ahead(pool, newcomer), rate);
+      to.wait_seconds[p] = wait ? to_seconds(*wait) : -1.0;
+    }
     for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) add_lanes(*queue);
     out.waiting_critical += pool.critical.size();
   }
@@ -116,13 +125,14 @@ void Core::copy_status(Status& out) const {
 
 // From first principles: nothing below uses the sets and shortcuts of a pump.
 const char* Core::check_at_rest() {
-  std::uint64_t tickets = 0;
+  std::uint64_t tickets = 0, tunnels = 0;
   BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0, working = 0;
   std::array<BackendSet, kStartPoolCount> start_free{};
   for (const auto& owned : backends_) {
     if (owned == nullptr) continue;
     Backend* const b = owned.get();
     tickets += b->in_flight + b->critical;
+    tunnels += b->tunnels;
     std::uint32_t by_class = 0;
     for (const std::uint32_t n : b->by_class) by_class += n;
     if (by_class != b->in_flight) return "classes do not add up to the tickets of a backend";
@@ -173,20 +183,30 @@ const char* Core::check_at_rest() {
     const std::size_t p = start_pool_of(w.request_class);
     const BackendSet starts = p < kStartPoolCount ? start_free[p] : ~BackendSet{0};
     const BackendSet breaker = pinned ? ~BackendSet{0} : admitting;
-    const BackendSet free = use & slot_free & starts & breaker;
+    const Pool* pool = pinned ? nullptr : pools_[w.pool_].get();
+    if (pool != nullptr && pool->batch && pool->batch_left == 0 && w.excluded_ == 0) {
+      const bool full = pool->in_lanes() >= policy_.batch_size || now_ >= pool->gathering_since + policy_.batch_timeout;
+      if (full) wrong = "a batch has gathered and is not granted";
+      return;
+    }
+    BackendSet places = 0;
+    const auto c = static_cast<std::size_t>(w.request_class);
+    for_each(use, [&](const Backend& b) {
+      const bool paced = b.lag.may_start(now_, 0) == admission::StartAnswer::yes;
+      const std::uint32_t slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now_) : b.lag.slots();
+      const bool below_floor = paced && policy_.floors[c] > 0 && b.by_class[c] < admission::floor_of(slots, policy_.floors[c]);
+      if (((slot_free & b.bit()) != 0 || below_floor) && b.by_class[c] < policy_.ceilings[c]) places |= b.bit();
+    });
+    const BackendSet free = places & starts & breaker;
     if ((free & ~held_back(w, use, free)) != 0) wrong = "a slot is free and somebody waits for it";
   };
   const auto all = [&](const LaneQueue& queue) {
+    if (const char* flaw = queue.check(); *flaw != 0) wrong = flaw;
     for (std::size_t c = 0; c < kClassCount && !queue.empty(); ++c) {
       if (queue.count(static_cast<RequestClass>(c)) == 0) continue;
       for (std::size_t p = 0; p < kPriorityCount; ++p) {
-        const Waiter* before = nullptr;
-        admission::Waiting* w = queue.front(static_cast<RequestClass>(c), static_cast<Priority>(p));
-        for (; w != nullptr; w = queue.next(*w)) {
-          if (before != nullptr && before->arrival >= w->arrival) wrong = "out of order in a lane";
-          before = &waiter(*w);
-          one(waiter(*w));
-        }
+        queue.for_each(static_cast<RequestClass>(c), static_cast<Priority>(p),
+                       [&](admission::Waiting& w) { one(waiter(w)); });
       }
     }
   };
@@ -198,6 +218,15 @@ const char* Core::check_at_rest() {
     if (b == nullptr) continue;
     for (const LaneQueue* queue : {&b->pinned_plain, &b->pinned_streamed, &b->pinned_critical}) all(*queue);
   }
+  for (const auto& pool : pools_) {
+    if (pool == nullptr) continue;
+    std::array<std::uint32_t, kPriorityCount> by_priority{};
+    for (std::size_t p = 0; p < kPriorityCount; ++p) {
+      by_priority[p] = pool->plain.count(static_cast<Priority>(p)) + pool->streamed.count(static_cast<Priority>(p));
+    }
+    if (const char* flaw = pool->shares.check(by_priority); *flaw != 0) return flaw;
+  }
+  if (tenants_.running() > tickets + tunnels) return "more accounts to settle than tickets";
   if (waiting != queue_.entries()) return "waiters do not add up";
   if (due_ <= now_) return "something is due";
   return wrong;

@@ -148,6 +148,11 @@ void Dispatcher::cancel(Waiter& waiter, Cancelled why, TimePoint now) {
   waiter.seen_ = Waiter::State::idle;
 }
 
+QueuePlace Dispatcher::place_of(const Waiter& waiter, TimePoint now) const {
+  if (waiter.seen_ != Waiter::State::waiting) return {};
+  return locked(waiter.port_, [&](Core& core) { return core.place_of(waiter, now); });
+}
+
 bool Dispatcher::try_retry(RequestClass c, TimePoint now) {
   return locked(nullptr, [&](Core& core) { return core.try_retry(c, now); });
 }
@@ -412,9 +417,9 @@ bool Ticket::became_tunnel(TimePoint now) {
   return port_->dispatcher().locked(port_, [&](Core& core) { return core.became_tunnel(hold_, now); });
 }
 
-void Ticket::finish(balancing::Outcome outcome, TimePoint now, Duration retry_after) {
+void Ticket::finish(balancing::Outcome outcome, TimePoint now, Duration retry_after, std::uint32_t tokens) {
   if (!*this) return;
-  port_->dispatcher().locked(port_, [&](Core& core) { core.finish(hold_, outcome, now, retry_after); });
+  port_->dispatcher().locked(port_, [&](Core& core) { core.finish(hold_, outcome, now, retry_after, tokens); });
 }
 
 }  // namespace perigee::dispatch

@@ -50,6 +50,13 @@ Result<void> revive(Client& client) {
   return {};
 }
 
+// After it the answer is of no use to anybody: as a trusted peer says, else as the class has it.
+TimePoint deadline_of(const Exchange& x) {
+  if (x.deadline_ms != 0) return x.times.begun + std::chrono::milliseconds(x.deadline_ms);
+  const Duration of_class = x.plan->config->deadlines.at(x.verdict.request_class);
+  return of_class == config::kNoClock ? kNever : x.times.begun + of_class;
+}
+
 }  // namespace
 
 namespace {
@@ -80,6 +87,9 @@ dispatch::Ask ask_of(const Exchange& x) {
   ask.streamed = x.streamed;
   ask.body_bytes = x.out.size() - x.out_head_bytes;
   ask.queue_wait = x.plan->config->queue_wait.of(x.verdict.request_class, x.orbit);
+  ask.deadline = deadline_of(x);
+  ask.tenant = x.tenant.id;
+  if (x.plan->tenants != nullptr) ask.tenant_weight = x.plan->tenants->weight(x.tenant);
   return ask;
 }
 

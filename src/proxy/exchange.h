@@ -189,6 +189,8 @@ struct Exchange {
   telemetry::StreamVerdict verdict_of_stream = telemetry::StreamVerdict::none;
   bool client_gone = false;
   std::uint8_t attempts = 0;
+  std::uint32_t deadline_ms = 0;  // from the request's first byte, as a trusted peer wrote it; 0 = it did not
+  std::uint32_t tokens = 0;       // generated, as far as passing events or bytes tell
   std::uint64_t client_in_before = 0;   // the connection's counters when the exchange began
   std::uint64_t client_out_before = 0;
   dispatch::BackendRef backend;

@@ -118,7 +118,7 @@ void give_up(Exchange& x, const Error& error) {
     }
   }
   if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
-  x.ticket.finish(x.outcome, x.proxy.now());
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
 }
 
 void settle(Exchange& x, const Result<void>& delivered) {

@@ -1,7 +1,13 @@
 #include "heart_beat.h"
 
+#include <array>
+#include <cmath>
+#include <cstdio>
+
 #include "inner.h"
+#include "perigee/http/chunk.h"
 #include "stages.h"
+#include "ticket_wait.h"
 
 namespace perigee::proxy {
 
@@ -37,7 +43,28 @@ void HeartBeat::beat() {
   // Not into an event, and not for a client that does not read what it has.
   if (x_.client.stream->backlog() > 0 || (answered_ && !scanner_->at_boundary())) return;
   if (!answered_ && !x_.stream_begun) begin_answer();
-  (void)x_.client.stream->write(net::Bytes(kComment));
+  send_comment();
+}
+
+// While it waits, the place in the queue: `: position 12, about 4 s`.
+void HeartBeat::send_comment() {
+  const dispatch::QueuePlace place = wait_ != nullptr ? wait_->place() : dispatch::QueuePlace{};
+  if (!place.waits) {
+    (void)x_.client.stream->write(net::Bytes(kComment));
+    return;
+  }
+  std::array<char, 64> text;
+  int size = 0;
+  if (place.wait) {
+    const long seconds = std::lround(std::ceil(to_seconds(*place.wait)));
+    size = std::snprintf(text.data(), text.size(), ": position %u, about %ld s\n\n", place.position, seconds);
+  } else {
+    size = std::snprintf(text.data(), text.size(), ": position %u\n\n", place.position);
+  }
+  const std::string_view comment(text.data(), static_cast<std::size_t>(size));
+  const http::ChunkHead head(comment.size());
+  const std::array<net::Bytes, 3> parts{net::Bytes(head.view()), net::Bytes(comment), net::Bytes(http::kChunkEnd)};
+  (void)x_.client.stream->write(parts);
 }
 
 void HeartBeat::begin_answer() {

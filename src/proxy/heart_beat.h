@@ -12,12 +12,16 @@
 
 namespace perigee::proxy {
 
+class TicketWait;
+
 class HeartBeat : private coro::Timer {
  public:
   // Begins to count at once.
   HeartBeat(Exchange& x, Duration interval);
   // Something else went to the client.
   void heard();
+  // It is in the queue, and its place there can be told; null: not any more.
+  void waits_for(const TicketWait* wait) { wait_ = wait; }
   // A comment may stand where `scanner` is between two events. Null: nowhere, as from now on.
   void between_events_of(const http::SseScanner* scanner) {
     answered_ = true;
@@ -26,11 +30,13 @@ class HeartBeat : private coro::Timer {
 
  private:
   void beat();
+  void send_comment();
   void begin_answer();
 
   Exchange& x_;
   Duration interval_;
   TimePoint last_;
+  const TicketWait* wait_ = nullptr;
   const http::SseScanner* scanner_ = nullptr;
   bool answered_ = false;  // the worker has
 };

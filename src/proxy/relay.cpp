@@ -72,12 +72,15 @@ class Watcher {
     if (!x_.event_stream) {
       if (x_.rates) x_.rates->see_body(piece);
       first_event(piece.empty());
+      // Of an answer that is no stream only its size is known.
+      if (admission::generates(x_.verdict.request_class)) x_.tokens += static_cast<std::uint32_t>(piece.size() / 4);
       return;
     }
     const http::SseScanner::Seen seen = scanner_.feed(piece);
     if (!seen.request_id.empty()) x_.stream_id = stream_id_hash(seen.request_id);
     if (seen.first_output) first_event(false);
     if (x_.rates) x_.rates->see_event(piece, seen.outputs);
+    x_.tokens += seen.outputs;
     x_.proxy.metrics().add(telemetry::Count::token_events);
   }
   // The dispatcher hears of the first event; not where the answer is whole by then, which its end says as well.

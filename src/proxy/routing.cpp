@@ -4,6 +4,7 @@
 // class, priority, replay and pool. Everything here happens in the turn in which the head was parsed.
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstring>
 
 #include "inner.h"
@@ -159,6 +160,15 @@ void route_by_model(Exchange& x, const http::JsonText& model) {
   }
 }
 
+// … and how long its answer is of use. What is no number is as if it were not there.
+void apply_deadline_field(Exchange& x, bool trusted) {
+  if (!trusted) return;
+  const std::string_view text = x.proxy.request_table.value(HeaderName::x_request_deadline);
+  std::uint32_t ms = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ms);
+  if (error == std::errc{} && end == text.data() + text.size()) x.deadline_ms = ms;
+}
+
 // The client's address where trusted peers stand between: from the right, the first hop that is not trusted, or the
 // last one that is. Empty: the peer itself.
 std::string_view client_behind(const config::Config& config, const http::HeaderTable& table) {
@@ -224,6 +234,7 @@ Result<void> route(Exchange& x) {
   identify(x, normal.path);
   if (x.model_routes) x.model_routes->earned = earned_priority(x);
   apply_earned(x, earned_priority(x));
+  apply_deadline_field(x, x.trusted);
   if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
     return fail(ErrorKind::protocol, "for operators only", Side::client, 403);
   }

@@ -1,5 +1,8 @@
 #include "ticket_wait.h"
 
+#include <algorithm>
+
+#include "heart_beat.h"
 #include "inner.h"
 
 namespace perigee::proxy {
@@ -7,15 +10,24 @@ namespace perigee::proxy {
 TicketWait::TicketWait(Exchange& x, const dispatch::Ask& ask)
     : Wait(&on_cancel), Timer(&too_long), Waiter(&decided), x_(x), queue_wait_(ask.queue_wait) {
   x.times.asked = x.proxy.now();
+  if (ask.deadline != kNever) {
+    queue_wait_ = std::min(queue_wait_, std::max(ask.deadline - x.times.asked, Duration::zero()));
+  }
   // A client that leaves while it waits is taken out of the queue at once.
   if (x.body_complete) x.client.stream->watch_end(&x.client.source, Side::client);
   verdict_ = x.proxy.parts.dispatcher.acquire(*this, ask, x.proxy.parts.port, x.proxy.now());
 }
 
-void TicketWait::arm_queue_clock() { x_.proxy.executor().arm(*this, x_.proxy.now() + queue_wait_); }
+void TicketWait::begin_to_wait() {
+  x_.proxy.executor().arm(*this, x_.proxy.now() + queue_wait_);
+  if (x_.heart_beat) x_.heart_beat->waits_for(this);
+}
+
+dispatch::QueuePlace TicketWait::place() const { return x_.proxy.parts.dispatcher.place_of(*this, x_.proxy.now()); }
 
 Result<dispatch::Ticket> TicketWait::await_resume() {
   disarm();
+  if (x_.heart_beat) x_.heart_beat->waits_for(nullptr);
   if (cancelled_) return std::unexpected(*cancelled_);
   if (state() != State::granted) {
     x_.refusal = refusal();

@@ -17,13 +17,14 @@ class TicketWait : public coro::Wait, private coro::Timer, private dispatch::Wai
   template <typename P>
   bool await_suspend(std::coroutine_handle<P> h) {
     if (!suspend(h)) return false;
-    arm_queue_clock();
+    begin_to_wait();
     return true;
   }
   Result<dispatch::Ticket> await_resume();
+  [[nodiscard]] dispatch::QueuePlace place() const;
 
  private:
-  void arm_queue_clock();
+  void begin_to_wait();
   static void decided(dispatch::Waiter& w);
   static void too_long(coro::Timer& t);
   static void on_cancel(coro::Wait& w, const Error& reason);

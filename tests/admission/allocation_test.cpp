@@ -53,11 +53,11 @@ TEST_CASE("a hundred thousand decisions allocate nothing") {
     if (!w.linked()) {
       w.request_class = v.request_class;
       w.arrival = 0;
-      queue.push(w);
+      queue.push(w, TimePoint{});
       rate.set_waiting(true, now);
     }
     if (lag.may_start(now, 5) == StartAnswer::yes && limits.may_start(RequestClass::chat, true)) {
-      Waiting* best = queue.best([](Waiting&) { return true; });
+      Waiting* best = queue.best(TimePoint{}, [](Waiting&) { return true; });
       queue.remove(*best);
       lag.take_start(now);
       rate.on_grant(now);

@@ -9,6 +9,18 @@
 using namespace perigee;
 using namespace perigee::admission;
 
+TEST_CASE("the partition rule: shares .6 and .4 of ten") {
+  for (std::uint32_t busy = 0; busy < 10; ++busy) CHECK(partition_admits(busy, 10, busy, 0.6));
+  CHECK_FALSE(partition_admits(10, 10, 10, 0.6));
+  for (std::uint32_t b = 0; b < 4; ++b) CHECK(partition_admits(10 + b, 10, b, 0.4));
+  CHECK_FALSE(partition_admits(14, 10, 4, 0.4));
+  CHECK_FALSE(partition_admits(14, 10, 6, 0.6));
+  CHECK(partition_admits(13, 10, 5, 0.6));
+  CHECK(floor_of(10, 0) == 0);
+  CHECK(floor_of(3, 0.01) == 1);
+  CHECK(floor_of(48, 0.1) == 5);
+}
+
 TEST_CASE("defaults are ORBIT's classes, and streams alone elsewhere") {
   const auto orbit = ClassLimitValues::defaults(WorkerKind::orbit);
   CHECK(orbit[RequestClass::chat] == 2000);

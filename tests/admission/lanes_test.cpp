@@ -31,7 +31,7 @@ TEST_CASE("the door: 5000 for all, 1000 more for critical and high, and a bound 
   LaneQueue queue(budget);
   std::list<Waiter> waiters;
   const auto add = [&](Priority p, std::uint64_t bytes) {
-    queue.push(waiters.emplace_back(RequestClass::chat, p, bytes));
+    queue.push(waiters.emplace_back(RequestClass::chat, p, bytes), TimePoint{});
   };
   CHECK(budget.room_for(Priority::low, 101) == QueueRoom::no_bytes);
   CHECK(budget.room_for(Priority::low, ~std::uint64_t{0}) == QueueRoom::no_bytes);
@@ -63,10 +63,10 @@ TEST_CASE("one budget bounds several queues") {
   LaneQueue pinned(budget);
   Waiter a(RequestClass::chat, Priority::normal);
   Waiter b(RequestClass::admin, Priority::normal);
-  pool.push(a);
-  pinned.push(b);
+  pool.push(a, TimePoint{});
+  pinned.push(b, TimePoint{});
   CHECK(budget.room_for(Priority::normal, 0) == QueueRoom::no_entries);
-  CHECK(LaneQueue::better(a, b));  // arrivals of both are one sequence
+  CHECK(LaneQueue::better(a, b, TimePoint{}));  // arrivals of both are one sequence
   pool.remove(a);
   pinned.remove(b);
 }
@@ -79,22 +79,22 @@ TEST_CASE("best: a class without room closes its own lane only") {
   Waiter files(RequestClass::files, Priority::normal);
   Waiter chat2(RequestClass::chat, Priority::normal);
   Waiter high(RequestClass::chat, Priority::high);
-  CHECK(queue.best(kAny) == nullptr);
+  CHECK(queue.best(TimePoint{}, kAny) == nullptr);
   for (Waiter* w : {&low, &chat1, &files, &chat2, &high})
-    queue.push(*w);
-  CHECK(queue.best(kAny) == &high);
+    queue.push(*w, TimePoint{});
+  CHECK(queue.best(TimePoint{}, kAny) == &high);
   const auto not_chat = [](Waiting& w) { return w.request_class != RequestClass::chat; };
-  CHECK(queue.best(not_chat) == &files);
+  CHECK(queue.best(TimePoint{}, not_chat) == &files);
   queue.remove(high);
-  CHECK(queue.best(kAny) == &chat1);
+  CHECK(queue.best(TimePoint{}, kAny) == &chat1);
   queue.remove(chat1);
-  CHECK(queue.best(kAny) == &files);  // before chat2 by arrival
+  CHECK(queue.best(TimePoint{}, kAny) == &files);  // before chat2 by arrival
   CHECK(queue.entries_ahead(Priority::critical) == 0);
   CHECK(queue.entries_ahead(Priority::normal) == 2);
   CHECK(queue.entries_ahead(Priority::low) == 3);
   CHECK(queue.count(RequestClass::chat) == 1);
   CHECK(queue.count(Priority::normal) == 2);
-  CHECK(queue.best([](Waiting&) { return false; }) == nullptr);
+  CHECK(queue.best(TimePoint{}, [](Waiting&) { return false; }) == nullptr);
   for (Waiter* w : {&low, &files, &chat2})
     queue.remove(*w);
 }
@@ -105,14 +105,14 @@ TEST_CASE("a retry goes back to its place") {
   std::vector<std::unique_ptr<Waiter>> w;
   for (int i = 0; i < 5; ++i) {
     w.push_back(std::make_unique<Waiter>(RequestClass::chat, Priority::normal));
-    queue.push(*w.back());
+    queue.push(*w.back(), TimePoint{});
   }
   queue.remove(*w[0]);
   queue.remove(*w[2]);
   queue.remove(*w[4]);
-  queue.push(*w[2]);
-  queue.push(*w[4]);
-  queue.push(*w[0]);
+  queue.push(*w[2], TimePoint{});
+  queue.push(*w[4], TimePoint{});
+  queue.push(*w[0], TimePoint{});
   for (auto& each : w) {
     REQUIRE(queue.front(RequestClass::chat, Priority::normal) == each.get());
     queue.remove(*each);
@@ -139,7 +139,7 @@ TEST_CASE("random pushes, removals and retries agree with a sorted list") {
     from.erase(from.begin() + static_cast<std::ptrdiff_t>(at));
     if (&to == &in) {
       if (rng.below(3) == 0) moved->arrival = 0;  // a new request, not a retry
-      queue.push(*moved);
+      queue.push(*moved, TimePoint{});
     } else {
       queue.remove(*moved);
     }
@@ -151,12 +151,12 @@ TEST_CASE("random pushes, removals and retries agree with a sorted list") {
     for (const auto& w : in) {
       bytes += w->body_bytes;
       ahead += w->priority <= Priority::high ? 1U : 0U;
-      if (best == nullptr || LaneQueue::better(*w, *best)) best = w.get();
+      if (best == nullptr || LaneQueue::better(*w, *best, TimePoint{})) best = w.get();
     }
     REQUIRE(queue.size() == in.size());
     REQUIRE(budget.body_bytes() == bytes);
     REQUIRE(queue.entries_ahead(Priority::high) == ahead);
-    REQUIRE(queue.best(kAny) == best);
+    REQUIRE(queue.best(TimePoint{}, kAny) == best);
   }
   for (auto& w : in)
     queue.remove(*w);

@@ -64,8 +64,6 @@ TEST_CASE("the roadmap's performance block as it stands") {
                           "connection_pools.database.mongodb.max_idle_time",
                           "connection_pools.database.redis.max_connections",
                           "connection_pools.database.redis.retry_on_timeout",
-                          "request_queue.batch_size",
-                          "request_queue.batch_timeout",
                           "caching.response_cache.max_size",
                           "caching.response_cache.ttl",
                           "caching.model_cache.max_size",
@@ -85,7 +83,7 @@ TEST_CASE("the roadmap's performance block as it stands") {
   CHECK(report.starts_with(path + ": OK\n"));
   CHECK(report.find("performance.workers = 4") != std::string::npos);
   CHECK(report.find("Warnings:") != std::string::npos);
-  for (const char* standing : {"tenants", "deadlines", "breaker.ratio", "affinity",
+  for (const char* standing : {"breaker.ratio", "affinity",
                                "session_turns", "merging", "broadcast"}) {
     CHECK(report.find("\n  " + std::string(standing) + ": ") != std::string::npos);
   }

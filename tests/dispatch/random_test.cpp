@@ -66,6 +66,7 @@ class Storm {
         if (chance(0.7)) pool.backends.push_back(i);
       }
       if (chance(0.5)) pool.overload = static_cast<admission::OverloadKind>(pick(4));
+      pool.batch = chance(0.2);
       s.pools.push_back(pool);
     }
     s.policy.limits[RequestClass::chat] = 2 + pick(8);
@@ -82,6 +83,11 @@ class Storm {
     s.policy.steered = chance(0.8);
     s.policy.hold.hold = pick(4);
     s.policy.http_adaptive = chance(0.5);
+    s.policy.tenant_turns = chance(0.8);
+    s.policy.deadlines = chance(0.7);
+    if (chance(0.4)) s.policy.floors[static_cast<std::size_t>(RequestClass::search)] = 0.1 * (1 + pick(6));
+    if (chance(0.3)) s.policy.ceilings[static_cast<std::size_t>(RequestClass::chat)] = 1 + pick(4);
+    s.policy.batch_size = 2 + pick(4);
     return s;
   }
 
@@ -123,7 +129,9 @@ class Storm {
     if (chance(0.1)) a.pinned = random_backend();
     a.body_bytes = pick(800);
     a.queue_wait = chance(0.05) ? Duration::zero() : Duration(rng_.below(4'000'000'000U)) * 3;
-    if (chance(0.05)) a.deadline = now() + Duration(rng_.below(500'000'000));
+    a.tenant = pick(6);
+    a.tenant_weight = 0.5 + pick(3);
+    if (chance(0.15)) a.deadline = now() + Duration(rng_.below(500'000'000));
     const bool draining = d_.draining();
     x.told_before = x.client.told;
     const Verdict v = d_.acquire(x.client, a, loop_.port, about_now());
@@ -177,7 +185,7 @@ class Storm {
       case 5: x.ticket = Ticket(); x.tunnel = false; break;
       default: {
         const Outcome o = chance(0.6) ? Outcome::success : random_outcome();
-        x.ticket.finish(o, about_now(), chance(0.1) ? Duration(5s) : Duration::zero());
+        x.ticket.finish(o, about_now(), chance(0.1) ? Duration(5s) : Duration::zero(), pick(3000));
         x.tunnel = false;
         if (o != Outcome::success) x.failed |= BackendSet{1} << id;
         REQUIRE_FALSE(x.ticket);

@@ -297,3 +297,45 @@ def slow_uploads_take_no_slot(rig):
         wire.send(b"x")
         expect("served when whole", wire.next_answer().status, 200)
         wire.socket.close()
+
+
+@scenario(weight=1)
+def one_tenants_flood_does_not_delay_another(rig):
+    gate = Gate(rig, "w")
+    perigee = rig.perigee([gate.worker], slots(1) + "queue: {tenant_turns: yes}\n")
+    holder = Asked(perigee, get("/static/slow-first"))
+    until("the slot is taken", lambda: len(gate.targets()) == 1)
+    asked = []
+    for number in range(40):
+        asked.append(Asked(perigee, get(f"/static/slow-a{number}", "X-API-Key: flood")))
+    until("they wait", lambda: waiting(perigee) == 40)
+    for number in range(3):
+        asked.append(Asked(perigee, get(f"/static/slow-b{number}", "X-API-Key: other")))
+        until("it waits", lambda: waiting(perigee) == 41 + number)
+    expect("tenants", perigee.page("queues")["pools"][0]["tenants_waiting"], 2)
+    gate.always = True
+    gate.let()
+    for one in asked:
+        expect("answered", one.result().status, 200)
+    order = [t.removeprefix("/static/slow-") for t in gate.targets()[1:]]
+    places = [order.index(f"b{number}") for number in range(3)]
+    expect("the other's turns", places, [1, 3, 5])
+    expect("holder", holder.result().status, 200)
+
+
+@scenario(weight=1)
+def a_deadline_ends_the_wait(rig):
+    gate = Gate(rig, "w")
+    perigee = rig.perigee([gate.worker], slots(1) + "trusted: [127.0.0.1]\ndeadlines: {other: 600ms}\n")
+    holder = Asked(perigee, get("/static/slow-first", "X-Request-Deadline: 20000"))
+    until("the slot is taken", lambda: len(gate.targets()) == 1)
+    for header, least, most in (("X-Request-Deadline: 300", 0.25, 0.55), ("X-Nothing: 1", 0.55, 1.2)):
+        began = time.monotonic()
+        answer = perigee.ask(get("/static/slow-late", header), timeout=10)
+        took = time.monotonic() - began
+        expect("status", answer.status, 503)
+        expect("reason", answer.reason, "queue_timeout")
+        if not least <= took <= most:
+            raise AssertionError(f"told after {took:.2f} s")
+    gate.let()
+    expect("holder", holder.result().status, 200)

@@ -7,6 +7,7 @@
 // stream later (an SSE answer nobody asked for in the request) may pass it. Under the dispatcher's lock.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -45,13 +46,27 @@ struct ClassLimitValues {
   }
 };
 
+// The partition rule, after Netflix's concurrency-limits: below the limit anybody, at or above it a class that has
+// less than its floor. So what a class does not use is everybody's, and yet it gets its floor at once; what runs
+// may be more than the limit by as much as was borrowed.
+constexpr std::uint32_t floor_of(std::uint32_t limit, double share) {
+  if (share <= 0) return 0;
+  const double exact = static_cast<double>(limit) * share;
+  const auto whole = static_cast<std::uint32_t>(exact);
+  return std::max<std::uint32_t>(1, exact - whole > 1e-9 ? whole + 1 : whole);
+}
+constexpr bool partition_admits(std::uint32_t busy, std::uint32_t limit, std::uint32_t busy_of_class, double share) {
+  return busy < limit || busy_of_class < floor_of(limit, share);
+}
+
 // What one exchange counts in. Plain data; its owner calls ClassLimits::end once (more is harmless).
 struct LimitHold {
   enum class Phase : std::uint8_t { none, before_first_event, streaming };
-  RequestClass request_class = RequestClass::other;
-  Phase phase = Phase::none;
-  bool streamed = false;
+  RequestClass request_class : 4 = RequestClass::other;
+  Phase phase : 2 = Phase::none;
+  bool streamed : 1 = false;
 };
+static_assert(sizeof(LimitHold) == 1 && kClassCount <= 16);
 
 class ClassLimits {
  public:

@@ -150,6 +150,7 @@ struct Pool {
   std::string name = "default";
   std::vector<std::uint32_t> workers;  // indices into Config::workers
   Overload overload = Overload::none;
+  bool batch = false;                  // grants are made in batches: Queue::batch_size, batch_timeout
   bool operator==(const Pool&) const = default;
 };
 
@@ -175,6 +176,13 @@ struct Limits {
                                          .set(RequestClass::embeddings, 1000)
                                          .set(RequestClass::search, 1500);
   bool operator==(const Limits&) const = default;
+};
+
+// What a class may always have, or at most, on one worker.
+struct Shares {
+  PerClass<double> floor;  // share of a worker's slots that it gets even where others fill them; 0 = none
+  PerClass<std::uint32_t> ceiling = PerClass<std::uint32_t>(kUnbounded);  // slots of one worker
+  bool operator==(const Shares&) const = default;
 };
 
 enum class Steering : std::uint8_t { head_lag, fixed };
@@ -239,6 +247,10 @@ struct Queue {
   std::uint32_t entries = 5000;           // for all
   std::uint32_t priority_entries = 1000;  // more, for critical and high only
   std::uint64_t bytes = 64 * kMiB;        // bodies of those who wait
+  std::uint32_t batch_size = 10;          // in pools for batch work: granted when so many wait …
+  Duration batch_timeout = 100ms;         // … or the oldest has waited for so long
+  // Whether waiting tenants take fair turns; nothing = where anything else asks who a request is from.
+  std::optional<bool> tenant_turns;
   bool operator==(const Queue&) const = default;
 };
 
@@ -475,6 +487,7 @@ struct Config {
   std::optional<std::uint32_t> max_concurrent_requests;  // hard ceiling of slots a backend
   std::uint32_t provider_connections = 100;              // of one ORBIT worker to its model provider
   Limits limits;
+  Shares shares;
   Slots slots;
   Pace pace;
   Starting starting;
@@ -482,6 +495,8 @@ struct Config {
   QueueWait queue_wait;
   Throttle throttle;
   Overload overload = Overload::none;  // of the pool of all workers
+  // From a request's first byte until its answer is of no use; kNoClock = always of use.
+  PerClass<Duration> deadlines = PerClass<Duration>(kNoClock);
   Clocks clocks;
   PerClass<ClassOverrides> classes;
   Abandoned abandoned;
@@ -532,7 +547,9 @@ struct Config {
   [[nodiscard]] bool is_trusted(const std::array<std::uint8_t, 16>& peer) const;
 
   // Whether anything asks who a request is from: if not, nobody looks.
-  [[nodiscard]] bool knows_tenants() const { return !tenants.empty() || !rate_limits.empty(); }
+  [[nodiscard]] bool knows_tenants() const {
+    return !tenants.empty() || !rate_limits.empty() || queue.tenant_turns.value_or(false);
+  }
 
   bool operator==(const Config&) const = default;
 };

@@ -63,6 +63,7 @@ struct Hold {
   bool retry : 1 = false;         // one of the running retries
   bool lag_sample : 1 = false;    // its head is a sample: a streamed chat on an ORBIT worker
   bool had_event : 1 = false;
+  std::uint16_t tenant = admission::kNoAccount;  // whose counter its output goes to
   std::uint32_t sent_after_us = 0;  // granted → last request byte written; 0 = not yet
 };
 static_assert(sizeof(Hold) <= 40);
@@ -106,7 +107,9 @@ class Ticket {
   // where the backend has its bound of tunnels: the ticket is unchanged, end the exchange.
   [[nodiscard]] bool became_tunnel(TimePoint now);
   // The end; the ticket is empty afterwards. `retry_after`: what the worker itself asked for, 0 = nothing.
-  void finish(balancing::Outcome outcome, TimePoint now, Duration retry_after = Duration::zero());
+  // `tokens`: what was generated, as far as that can be told (the events of a stream); for its tenant's turns.
+  void finish(balancing::Outcome outcome, TimePoint now, Duration retry_after = Duration::zero(),
+              std::uint32_t tokens = 0);
 
  private:
   friend class Waiter;
@@ -159,7 +162,7 @@ class Waiter : public admission::Waiting {
   bool retry_ : 1 = false;
   bool granted_ : 1 = false;  // how it was decided
 };
-static_assert(sizeof(Waiter) <= 152);
+static_assert(sizeof(Waiter) <= 184);
 
 // How a loop is told that its port has something to deliver.
 class Waker {
@@ -215,6 +218,8 @@ class Dispatcher {
   // In every state; afterwards the waiter is idle, no wake will come, and what it had been granted was given
   // back. A waiter that is idle stays so. Its own timer for Ask::queue_wait calls this with queue_timeout.
   void cancel(Waiter& waiter, Cancelled why, TimePoint now);
+  // Where a waiter stands, from counters: nobody is walked past. On the loop of its port.
+  [[nodiscard]] QueuePlace place_of(const Waiter& waiter, TimePoint now) const;
   // Asks the retry budget for one more attempt, before acquire with Ask::retry. A granted try is given back by
   // whatever ends that attempt (its ticket, a refusal, a cancel); or by drop_retry where no acquire followed.
   [[nodiscard]] bool try_retry(RequestClass c, TimePoint now);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -82,6 +83,7 @@ struct PoolSpec {
   std::string name = "default";         // unique; a reload keeps its PoolId
   std::vector<std::uint32_t> backends;  // indices into Setup::backends
   admission::OverloadKind overload = admission::OverloadKind::none;
+  bool batch = false;                   // grants are made in batches: Policy::batch_size, batch_timeout
 };
 
 // Bounds of the whole sidecar and rules for all backends.
@@ -101,6 +103,12 @@ struct Policy {
   balancing::HealthOptions health;
   balancing::RetryBudgetOptions retries = balancing::default_retry_budget();
   std::array<std::uint32_t, kStartPoolCount> starting = {kUnbounded, kUnbounded, kUnbounded, kUnbounded, kUnbounded};
+  std::array<double, kClassCount> floors{};  // of each backend's slots, 0 … 1: admission::floor_of
+  std::array<std::uint32_t, kClassCount> ceilings = admission::ClassLimitValues::unlimited();  // of a backend
+  std::uint32_t batch_size = 10;      // in batch pools: so many wait, or the oldest …
+  Duration batch_timeout = std::chrono::milliseconds(100);  // … has waited for so long
+  bool deadlines = false;             // asks may have one: times to first event are kept for them
+  bool tenant_turns = true;           // waiting tenants take fair turns; false: arrival order whoever asks
   std::uint32_t critical_slots = 4;   // a backend's own for the critical lane, outside `slots`
   std::uint32_t tunnels = 1000;       // a backend
 };
@@ -126,7 +134,9 @@ struct Ask {
   std::uint64_t body_bytes = 0;  // held in memory while it waits; also the size of the work
   Duration queue_wait = std::chrono::seconds(10);  // longest wait of this attempt
   std::uint8_t cohort = 0;  // hash of who asks and the hour; only a pool with a `pi` controller looks at it
-  TimePoint deadline = kNever;   // the client's own, where it is believed
+  TimePoint deadline = kNever;   // after it the answer is of no use: the client's, where believed, or the class's
+  std::uint64_t tenant = 0;      // whose request it is (a keyed hash); all without one are one tenant
+  double tenant_weight = 1.0;    // its share beside other tenants; > 0
 };
 
 enum class Verdict : std::uint8_t {
@@ -152,6 +162,14 @@ struct Refusal {
   Refused reason = Refused::no_backend;
   bool at_door = false;              // refused on arrival, not after a wait
   std::uint16_t retry_after_s = 1;   // 1 … 90, jittered
+};
+
+// Where somebody stands who waits. With tenants' turns it is what it comes to if all of them stay; who comes later with
+// a better priority, or has waited too long to be let by, may still change it.
+struct QueuePlace {
+  bool waits = false;
+  std::uint32_t position = 0;             // 1 = next
+  std::optional<Duration> wait = {};      // where the pool's drain rate is known
 };
 
 enum class Cancelled : std::uint8_t {
@@ -206,6 +224,9 @@ struct PoolStatus {
   std::uint32_t eligible = 0;
   std::uint32_t unprobed = 0;
   std::uint32_t waiting = 0;
+  std::uint32_t tenants_waiting = 0;  // at the priority where most wait
+  std::array<double, kPriorityCount> wait_seconds{};  // a newcomer's, of a tenant of its own; -1 = unknown
+  bool batch = false;
   double drain_per_second = -1;  // -1 = unknown
   bool panic = false;            // most are out: breakers let trials through
   bool paused = false;

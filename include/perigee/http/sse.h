@@ -31,6 +31,7 @@ class SseScanner {
 
   // What the piece brought to light.
   struct Seen {
+    std::uint32_t outputs = 0;    // events with model output that became complete in this piece
     bool first_output = false;    // the first event with model output became complete in this piece
     std::uint32_t outputs = 0;    // events with model output that became complete in this piece
     bool terminal = false;        // the terminal event (whatever it says) became complete in this piece
