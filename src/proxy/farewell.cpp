@@ -126,7 +126,7 @@ void settle(Exchange& x, const Result<void>& delivered) {
     give_up(x, delivered.error());
     return;
   }
-  x.ticket.finish(x.outcome, x.proxy.now());
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
   if (!x.upstream) return;
   if (x.reusable && x.body_complete) {
     x.upstream->stream->watch_end(nullptr, Side::upstream);

@@ -33,7 +33,6 @@ class SseScanner {
   struct Seen {
     std::uint32_t outputs = 0;    // events with model output that became complete in this piece
     bool first_output = false;    // the first event with model output became complete in this piece
-    std::uint32_t outputs = 0;    // events with model output that became complete in this piece
     bool terminal = false;        // the terminal event (whatever it says) became complete in this piece
     std::string_view request_id;  // "request_id" of an orbit_chat event, where it lies within the piece
   };
