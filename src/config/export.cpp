@@ -20,7 +20,7 @@ Json write(const Config& config, Show show) {
     pool.batch = config.pools[i].batch;
     draft.pools.emplace_back(config.pools[i].name, std::move(pool));
   }
-  return root_table().write(draft, show);
+  return root_table()->write(draft, show);
 }
 
 void collect_restarts(const std::vector<FieldInfo>& fields, const std::string& prefix,
@@ -40,7 +40,7 @@ struct Pair {
 
 class Differ {
  public:
-  Differ() { collect_restarts(root_table().infos(), {}, restarts_); }
+  Differ() { collect_restarts(root_table()->infos(), {}, restarts_); }
 
   void compare(const std::string& key, Pair before, Pair after) {
     if (before.plain != nullptr && after.plain != nullptr) {
@@ -144,7 +144,7 @@ std::string schema_text() {
       {"description", "Files to merge in, relative to this one"},
       {"anyOf",
        Json::array({Json{{"type", "string"}}, Json{{"type", "array"}, {"items", {{"type", "string"}}}}})}};
-  schema.update(root_table().schema());
+  schema.update(root_table()->schema());
   return schema.dump(2) + "\n";
 }
 

@@ -50,7 +50,7 @@ LoadResult build(const Node& tree, const std::vector<std::string>& files, const 
   Draft draft;
   // Its verdict is in the reader; the checks of the whole run even after an error, so that all is told at
   // once.
-  static_cast<void>(root_table().read(reader, tree, draft));
+  static_cast<void>(root_table()->read(reader, tree, draft));
   finish(draft, reader);
   if (reader.failed()) return std::unexpected(reader.take_errors());
   std::vector<NotYet> not_yet = reader.take_not_yet();

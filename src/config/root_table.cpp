@@ -1,4 +1,6 @@
 // The top level of the file: every section under its key.
+#include <mutex>
+
 #include "tables.h"
 #include "values.h"
 
@@ -126,9 +128,7 @@ void add_process(Table<Draft>& t) {
         "A request whose client left holds its slot this long, from dispatch");
 }
 
-}  // namespace
-
-Table<Draft> root_table() {
+Table<Draft> build() {
   Table<Draft> t;
   // First, because what is written under its own key overrides the block.
   add_performance(t);
@@ -139,6 +139,18 @@ Table<Draft> root_table() {
   add_process(t);
   add_later(t);
   return t;
+}
+
+}  // namespace
+
+std::shared_ptr<const Table<Draft>> root_table() {
+  static std::mutex mutex;
+  static std::weak_ptr<const Table<Draft>> shared;
+  const std::lock_guard lock(mutex);
+  if (auto held = shared.lock()) return held;
+  auto table = std::make_shared<const Table<Draft>>(build());
+  shared = table;
+  return table;
 }
 
 }  // namespace perigee::config

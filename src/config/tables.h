@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,8 +24,8 @@ struct Draft {
   std::vector<std::pair<std::string, WrittenPool>> pools;
 };
 
-// Built for each use and let go after it: a megabyte that a running program does not need.
-Table<Draft> root_table();
+// Built for who needs it, one for all who hold it, and then let go: megabytes that a running program does not need.
+std::shared_ptr<const Table<Draft>> root_table();
 
 // places_table.cpp
 Codec<Listener> listener();

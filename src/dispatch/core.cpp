@@ -24,6 +24,9 @@ constexpr Duration kSpeedReview = std::chrono::milliseconds(50);
 constexpr Duration kContended = std::chrono::seconds(1);  // after the last wait: slots are what is scarce
 constexpr Duration kLearning = std::chrono::seconds(60);  // after the last wait: service times are looked at
 
+// Grants by written priority for each that age may decide.
+constexpr std::uint32_t kNativeTurns = 8;
+
 TimePoint later(TimePoint t, Duration d) { return d > kNever - t ? kNever : t + d; }
 
 }  // namespace
@@ -469,6 +472,7 @@ void Core::pump(TimePoint now) {
       refuse(w, Refused::throttled, false);
       continue;
     }
+    since_aged_ = LaneQueue::effective(w, now_) != w.priority ? 0 : since_aged_ + 1;
     if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
     w.hold_ = Hold();
     charge(w);
@@ -503,6 +507,8 @@ admission::Waiting* Core::newest_of(const LaneQueue& queue, Accept&& accept) con
 Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
   Best best;
   BackendSet accepted = 0;
+  // In overload everybody has aged: then they would go before what is important, which comes late and must be quick.
+  const TimePoint aged = since_aged_ >= kNativeTurns ? now_ : TimePoint{};
   const auto accept = [&](admission::Waiting& waiting) {
     Waiter& w = waiter(waiting);
     if (!within_limits(w)) return false;
@@ -515,20 +521,20 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
   const auto offer = [&](admission::Waiting* waiting) {
     if (waiting == nullptr) return;
     Waiter& w = waiter(*waiting);
-    if (best.waiter != nullptr && !LaneQueue::better(w, *best.waiter, now_)) return;
+    if (best.waiter != nullptr && !LaneQueue::better(w, *best.waiter, aged)) return;
     best = {&w, accepted};
   };
   const auto look = [&](const LaneQueue& queue) {
-    if (!queue.empty()) offer(queue.best(now_, accept));
+    if (!queue.empty()) offer(queue.best(aged, accept));
   };
   // What stands in the two queues of a pool shares the turns of its tenants.
   const auto look_at_both = [&](const Pool& pool) {
     if (pool.plain.empty()) return look(pool.streamed);
-    admission::Waiting* first = pool.plain.best(now_, accept);
+    admission::Waiting* first = pool.plain.best(aged, accept);
     if (first == nullptr) return look(pool.streamed);
     const BackendSet for_first = accepted;
-    const auto fairer = [&](admission::Waiting& w) { return LaneQueue::fairer(w, *first, now_) && accept(w); };
-    if (admission::Waiting* other = pool.streamed.best(now_, fairer); other != nullptr) first = other;
+    const auto fairer = [&](admission::Waiting& w) { return LaneQueue::fairer(w, *first, aged) && accept(w); };
+    if (admission::Waiting* other = pool.streamed.best(aged, fairer); other != nullptr) first = other;
     else accepted = for_first;
     offer(first);
   };

@@ -273,6 +273,7 @@ class Core {
   IntrusiveList<admission::LaneTag> decided_;
   std::array<balancing::Candidate, kMaxBackends> candidates_;  // scratch of choose(): too long to clear each time
 
+  std::uint32_t since_aged_ = 1000;  // grants to waiters since the last that had aged
   std::uint64_t in_flight_ = 0;  // all tickets, tunnels left out
   std::uint64_t grants_ = 0;
   std::uint64_t waits_ = 0;

@@ -138,7 +138,9 @@ TEST_CASE("a standing queue is measured by those who are not made to wait") {
   r.d.set_throttle(above_soft(), {}, r.now());
   Client low;
   Ticket held = r.grant();
-  CHECK(r.ask(low, of(Priority::low)) == Verdict::waiting);
+  Ask patient = of(Priority::low);
+  patient.queue_wait = 1h;  // it does not age
+  CHECK(r.ask(low, patient) == Verdict::waiting);
   for (int i = 0; i < 8; ++i) {  // each is granted after 8 of its 10 seconds
     Client c;
     CHECK(r.ask(c) == Verdict::waiting);
