@@ -64,6 +64,7 @@ class Perigee(Proxy):
         )
         return (
             f"listen: 127.0.0.1:{self.port}\nworkers: [{workers}]\nadmin: {self.admin}\n"
+            + "throttle: off\n"  # a bench fills the machine by itself, and the simulated workers have one of their own
             + ("" if self.logs else "access_log: off\n")
             + ("io_threads: 1\n" if self.one_loop else "")
             + self.settings
