@@ -189,14 +189,10 @@ Codec<Route> route_path() {
       out.path_prefix = false;
       return true;
     }
-    const std::size_t star = n.text.find('*');
-    const bool good =
-        n.text.starts_with('/') && n.text.size() <= 1024 &&
-        (star == std::string::npos || star + 1 == n.text.size()) &&
-        std::ranges::all_of(n.text, [](char c) { return c > 0x20 && c < 0x7F && c != '?' && c != '#'; });
-    if (!good) return r.mismatch(n, expected);
-    out.path_prefix = star != std::string::npos;
-    out.path = n.text.substr(0, star);
+    const auto pattern = read_path_pattern(n.text);
+    if (!pattern) return r.mismatch(n, expected);
+    out.path_prefix = pattern->prefix;
+    out.path = pattern->path;
     return true;
   };
   codec.write = [](const Route& route, Show) {

@@ -43,13 +43,10 @@ Codec<RateLimit> rate_path() {
     const std::string expected = "a path such as `/v1/chat`, or a prefix such as `/v1/*`";
     if (!is_scalar(r, n, expected)) return false;
     if (n.text == "any") return true;
-    const std::size_t star = n.text.find('*');
-    const bool good = n.text.starts_with('/') && n.text.size() <= 1024 &&
-                      (star == std::string::npos || star + 1 == n.text.size()) &&
-                      std::ranges::all_of(n.text, [](char c) { return c > 0x20 && c < 0x7F && c != '?' && c != '#'; });
-    if (!good) return r.mismatch(n, expected);
-    out.path_prefix = star != std::string::npos;
-    out.path = n.text.substr(0, star);
+    const auto pattern = read_path_pattern(n.text);
+    if (!pattern) return r.mismatch(n, expected);
+    out.path_prefix = pattern->prefix;
+    out.path = pattern->path;
     return true;
   };
   codec.write = [](const RateLimit& limit, Show) {

@@ -329,4 +329,13 @@ Codec<Cidr> cidr() {
       [](const Cidr& value, Show) { return Json(value.text()); }, Json{{"type", "string"}});
 }
 
+std::optional<PathPattern> read_path_pattern(std::string_view text) {
+  if (!text.starts_with('/') || text.size() > 1024) return {};
+  const bool prefix = text.ends_with('*');
+  if (prefix) text.remove_suffix(1);
+  const bool good = std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7F && c != '?' && c != '#' && c != '*'; });
+  if (!good) return {};
+  return PathPattern{text, prefix};
+}
+
 }  // namespace perigee::config

@@ -64,4 +64,11 @@ bool is_scalar(Reader& r, const Node& n, const std::string& expected);
 // Whether the node is a scalar that stands for a number or a word, which text in quotes is not.
 bool is_plain(const Node& n);
 
+// `/v1/chat`, or `/v1/*`: what stands before the star, and whether there is one.
+struct PathPattern {
+  std::string_view path;
+  bool prefix = false;
+};
+std::optional<PathPattern> read_path_pattern(std::string_view text);
+
 }  // namespace perigee::config
