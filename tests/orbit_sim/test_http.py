@@ -1,5 +1,6 @@
 """uvicorn's conduct: what is read, what is refused, how connections live and die."""
 
+import contextlib
 import time
 
 from support import KEY, Sim, chat_request, request, split, wait_for
@@ -99,8 +100,10 @@ def test_big_heads_pass():
             status, _, body = sim.ask(request("GET", "/health", extra="X-Foo: " + "a" * size + "\r\n"))
             assert (status, body) == (200, b'{"status":"ok"}')
         with sim.client() as client:
-            client.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Foo: " + b"a" * 400_000)
-            assert client.answer().startswith(b"HTTP/1.1 400 ")
+            # Answered and closed before all of it was read: the rest may meet a reset.
+            with contextlib.suppress(ConnectionError):
+                client.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Foo: " + b"a" * 400_000)
+            assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
 def test_expect_100_continue():
