@@ -472,7 +472,9 @@ void Core::pump(TimePoint now) {
       refuse(w, Refused::throttled, false);
       continue;
     }
-    since_aged_ = LaneQueue::effective(w, now_) != w.priority ? 0 : since_aged_ + 1;
+    // Only a turn that age had begins the count anew: one that has aged may go by its written priority.
+    const bool by_age = since_aged_ >= kNativeTurns && LaneQueue::effective(w, now_) != w.priority;
+    since_aged_ = by_age ? 0 : since_aged_ + 1;
     if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
     w.hold_ = Hold();
     charge(w);
