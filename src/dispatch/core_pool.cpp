@@ -181,6 +181,7 @@ std::uint32_t Core::ceiling_of(const Backend& b) {
 void Core::set_kind(Backend& b, WorkerKind kind) {
   b.kind = kind;
   if (kind == WorkerKind::orbit) {
+    b.limit.reset();
     admission::HeadLagConfig config = policy_.head_lag;
     config.ceiling = ceiling_of(b);
     b.lag = admission::HeadLag(config, now_);
