@@ -461,7 +461,8 @@ void Core::pump(TimePoint now) {
     if (throttle_.above_soft) note_wait(w);
     // The estimate is made again here: what could no longer be served in time does not get the slot.
     const Duration usual = usual_first_event(w, queue_.entries() > 1);
-    if (!admission::worth_granting(now_, w.deadline, w.queue_deadline, usual)) {
+    const TimePoint deadline = w.critical_ ? kNever : w.deadline;
+    if (!admission::worth_granting(now_, deadline, w.queue_deadline, usual)) {
       dequeue(w);
       refuse(w, Refused::queue_timeout, false);
       continue;

@@ -487,6 +487,22 @@ TEST_CASE("a deadline that has become hopeless while waiting is told at dequeue,
   CHECK(granted(patient));
 }
 
+TEST_CASE("the critical lane knows no deadline, at the door and at dequeue") {
+  Setup s = setup_of(1);
+  s.policy.critical_slots = 1;
+  Rig r(s);
+  Ask a;
+  a.critical_lane = true;
+  Ticket held = r.grant(a);
+  a.deadline = r.now() + 10ms;
+  Client late;
+  REQUIRE(r.ask(late, a) == Verdict::waiting);
+  r.pass(50ms);
+  held.finish(Outcome::success, r.now());
+  r.loop.port.deliver();
+  CHECK(granted(late));
+}
+
 // 16 servers × 100 ms, clients that give up after 2 s: good answers a second of 160 possible.
 TEST_CASE("the law of admission keeps a long queue useful") {
   struct Row {
