@@ -103,16 +103,6 @@ Waiting* LaneQueue::newest(RequestClass c, Priority p) const {
   return found;
 }
 
-Waiting* LaneQueue::oldest(RequestClass c, Priority p) const {
-  const Lane& of = lanes_[lane(c, p)];
-  Waiting* found = of.common.waiting.front<Waiting>();
-  of.tree.for_each([&](const Line& line) {
-    auto* first = line.waiting.front<Waiting>();
-    if (found == nullptr || first->arrival < found->arrival) found = first;
-  });
-  return found;
-}
-
 const char* LaneQueue::check() const {
   const char* wrong = "";
   std::uint32_t all = 0;

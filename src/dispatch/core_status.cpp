@@ -179,6 +179,14 @@ const char* Core::check_at_rest() {
       return;
     }
     if (!pinned && pools_[w.pool_]->paused) return;
+    if (!pinned && pools_[w.pool_]->overload != nullptr && may_expire(w)) {
+      const admission::OverloadControl& control = *pools_[w.pool_]->overload;
+      if (const TimePoint begins = control.newest_first_at(); begins != kNever) {
+        const TimePoint ends = std::max(begins, w.queued_at + control.patience());
+        if (ends <= now_) wrong = "the newest go first, and somebody old still waits";
+        if (due_ > ends) wrong = "somebody will be old, and nobody looks then";
+      }
+    }
     if (!limits_.may_start(w.request_class, w.streamed)) return;
     const std::size_t p = start_pool_of(w.request_class);
     const BackendSet starts = p < kStartPoolCount ? start_free[p] : ~BackendSet{0};
