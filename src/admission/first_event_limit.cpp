@@ -86,7 +86,7 @@ void FirstEventLimit::steer(double median) {
     climbing_ = false;
     ++cuts_;
     slots_ = std::max(config_.least, std::floor(kCut * slots_));
-  } else if (most_in_flight_ >= slots_ / 2) {
+  } else if (!growth_held_ && most_in_flight_ >= slots_ / 2) {
     // What is unknown is found by doubling; the first congestion ends that.
     const bool far = climbing_ && median < 1.5 * base_;
     slots_ = std::min(config_.most, far ? 2 * slots_ : slots_ + 1);

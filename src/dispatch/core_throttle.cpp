@@ -16,7 +16,11 @@ void Core::set_throttle(const admission::ThrottleOrders& orders, BackendSet hot,
   admission::ClassLimitValues limits = policy_.limits;
   if (orders.halve_streams && limits.streams != admission::kNoLimit) limits.streams = std::max(limits.streams / 2, 1U);
   limits_.set(limits);
-  for_each(present_, [&](Backend& b) { b.lag.hold_growth(orders.above_soft || (hot_ & b.bit()) != 0); });
+  for_each(present_, [&](Backend& b) {
+    const bool held = orders.above_soft || (hot_ & b.bit()) != 0;
+    b.lag.hold_growth(held);
+    if (b.limit) b.limit->hold_growth(held);
+  });
   pump(now_);
 }
 

@@ -176,6 +176,17 @@ TEST_CASE("slots double while the times stay, then grow by one, and are cut by a
     for (int i = 0; i < 10; ++i) s.window(50ms, 10);
     CHECK(s.limit.slots() == 10);
   }
+  SUBCASE("on a machine that is short of something they do not grow, and are cut all the same") {
+    s.limit.hold_growth(true);
+    for (int i = 0; i < 5; ++i) s.window(50ms, 29);
+    CHECK(s.limit.slots() == 29);
+    for (int i = 0; i < 2; ++i) s.window(200ms, 29);
+    const std::uint32_t cut = s.limit.slots();
+    CHECK(cut < 29);
+    s.limit.hold_growth(false);
+    for (int i = 0; i < 10; ++i) s.window(50ms, cut);
+    CHECK(s.limit.slots() > cut);
+  }
   SUBCASE("slower for good: measured anew") {
     for (int i = 0; i < 100; ++i) s.window(500ms, s.limit.slots());
     CHECK(s.limit.base() == 500ms);
