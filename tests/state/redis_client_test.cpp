@@ -191,6 +191,38 @@ TEST_CASE("a Redis that hangs costs three calls their bound, and nobody more") {
   CHECK(w.ask().result);
 }
 
+TEST_CASE("a Redis that answers all, and all too late, is given up as well") {
+  World w;
+  w.use();
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(w.client.ready());
+    w.redis.links.back().stall(0, true);
+    CHECK_FALSE(w.ask().result);
+    w.loop.advance(1ms);
+    w.redis.links.back().stall(0, false);
+    w.redis.links.back().stall(1, false);
+    w.loop.run();
+  }
+  CHECK_FALSE(w.client.ready());
+}
+
+TEST_CASE("other settings do not wait for the pause of the old ones, and have one of their own") {
+  World w;
+  w.redis.answers["AUTH"] = "-WRONGPASS invalid username-password pair\r\n";
+  w.use();
+  w.loop.advance(60s);  // now the pause is five seconds
+  const int before = w.redis.connections;
+  w.use();
+  CHECK(w.redis.connections == before + 1);
+  w.loop.advance(60ms);
+  CHECK(w.redis.connections == before + 1);
+  w.loop.advance(100ms);
+  CHECK(w.redis.connections == before + 2);
+  w.redis.answers.clear();
+  w.use();
+  CHECK(w.client.ready());
+}
+
 TEST_CASE("a late answer goes to nobody else") {
   World w;
   w.use();
