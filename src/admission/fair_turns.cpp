@@ -4,16 +4,13 @@
 #include <cassert>
 #include <cmath>
 
+#include "perigee/base/random.h"
+
 namespace perigee::admission {
 
 namespace {
 
-// One step of splitmix64: a bijection, so that no two arrivals have the same rank.
-constexpr std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
-}
+// A bijection of arrivals, so that no two have the same rank.
 std::uint64_t rank(const Line& line) { return mix(line.arrival); }
 
 constexpr double kLearning = 0.2;

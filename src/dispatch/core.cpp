@@ -161,7 +161,7 @@ void Core::review_speeds() {
 }
 
 // One more waits, which may be the one that a held place was waiting for.
-Verdict Core::settle(Waiter& w) {
+Verdict Core::pump_for(Waiter& w) {
   pump(now_);
   if (w.place_ == Waiter::Place::queued) return Verdict::waiting;
   w.unlink();
@@ -255,7 +255,7 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
     const BackendSet now_free = startable(w, use, free);
     if (now_free != 0) {
       if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
-      if (throttle_.above_soft) note_wait(w);
+      if (throttle_.above_soft) note_standing(w);
       if (pool.overload != nullptr) {
         let_in_by_pool(w, pool);
         static_cast<void>(dropped_by_pool(w, pool));
@@ -283,7 +283,7 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   if (within && !w.critical_) note_wanted(use);
   if (!w.critical_) note_wait(pool);
   // A held place may have waited for one more, a batch for its last.
-  return slow_ == 0 && !gathers ? Verdict::waiting : settle(w);
+  return slow_ == 0 && !gathers ? Verdict::waiting : pump_for(w);
 }
 
 QueuePlace Core::place_of(const Waiter& w, TimePoint now) {
@@ -403,7 +403,7 @@ void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
   if (w.place_ == Waiter::Place::queued) {
     dequeue(w);
     if (why == Cancelled::queue_timeout) {
-      if (throttle_.above_soft) note_wait(w);
+      if (throttle_.above_soft) note_standing(w);
       refuse(w, Refused::queue_timeout, false);
       w.unlink();  // the caller knows: nobody else is to be told
     } else {
@@ -461,7 +461,7 @@ void Core::pump(TimePoint now) {
       return;
     }
     Waiter& w = *best.waiter;
-    if (throttle_.above_soft) note_wait(w);
+    if (throttle_.above_soft) note_standing(w);
     // The estimate is made again here: what could no longer be served in time does not get the slot.
     const Duration usual = usual_first_event(w, queue_.entries() > 1);
     const TimePoint deadline = w.critical_ ? kNever : w.deadline;

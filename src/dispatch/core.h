@@ -163,7 +163,7 @@ class Core {
   // core_throttle.cpp: where low priority may go, what stops a newcomer, how long those waited who got through.
   [[nodiscard]] BackendSet spare_for_low(BackendSet set) const;
   [[nodiscard]] bool throttled(const Waiter& w) const;
-  void note_wait(const Waiter& w);
+  void note_standing(const Waiter& w);
   // core_overload.cpp: a pool's own controller; each only where it has one.
   [[nodiscard]] static bool left_alone(const Waiter& w);
   [[nodiscard]] static bool may_expire(const Waiter& w);  // newest first may end it
@@ -184,7 +184,7 @@ class Core {
   [[nodiscard]] bool contended(const Pool& pool) const;
   void review_speeds();
   void note_wait(Pool& pool);
-  Verdict settle(Waiter& w);
+  Verdict pump_for(Waiter& w);
   [[nodiscard]] BackendSet fastest(const Pool& pool, BackendSet set) const;
   [[nodiscard]] BackendSet within_shares(RequestClass c, BackendSet set, BackendSet free) const;
   [[nodiscard]] bool batch_is_open(Pool& pool);

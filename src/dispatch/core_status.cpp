@@ -123,7 +123,8 @@ void Core::copy_status(Status& out) const {
   out.retries_denied = retries_denied_;
 }
 
-// From first principles: nothing below uses the sets and shortcuts of a pump.
+// From first principles, without the sets and shortcuts of a pump; but whose place a slow backend keeps idle (held_back), and
+// whom a controller leaves alone, is asked of the same functions.
 const char* Core::check_at_rest() {
   std::uint64_t tickets = 0, tunnels = 0;
   BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0, working = 0;

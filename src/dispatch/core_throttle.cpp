@@ -42,7 +42,7 @@ bool Core::throttled(const Waiter& w) const {
   return admission::shed_rank(w.priority, w.retry_) > throttle_.refuse_above;
 }
 
-void Core::note_wait(const Waiter& w) {
+void Core::note_standing(const Waiter& w) {
   if (w.critical_ || w.pinned_.exists() || w.priority > Priority::normal) return;
   const double longest = to_seconds(w.queue_deadline - w.queued_at);
   const double share = longest > 0 ? to_seconds(now_ - w.queued_at) / longest : 1.0;

@@ -95,8 +95,6 @@ class LaneQueue {
   [[nodiscard]] std::uint32_t count(RequestClass c) const { return by_class_[index(c)]; }
   [[nodiscard]] std::uint32_t count(Priority p) const { return by_priority_[index(p)]; }
   [[nodiscard]] std::uint32_t count(RequestClass c, Priority p) const { return lanes_[lane(c, p)].entries; }
-  // Entries that a newcomer of this priority would stand behind: at this priority or above.
-  [[nodiscard]] std::uint32_t entries_ahead(Priority priority) const;
 
   // Whose turn it is in a lane, or nullptr.
   [[nodiscard]] Waiting* front(RequestClass c, Priority p) const { return head(lanes_[lane(c, p)]); }
