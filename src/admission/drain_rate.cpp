@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "perigee/base/random.h"
+
 namespace perigee::admission {
 
 void DrainRate::advance(TimePoint now) {
@@ -58,11 +60,8 @@ std::uint32_t retry_after(std::optional<Duration> estimate, double jitter) {
 
 double retry_jitter(std::uint64_t tenant_hash, TimePoint now) {
   const auto second = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
-  // One step of splitmix64 over both.
-  std::uint64_t z = tenant_hash + static_cast<std::uint64_t>(second) * 0x9E3779B97F4A7C15ULL;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
+  const std::uint64_t both = mix(tenant_hash + static_cast<std::uint64_t>(second) * 0x9E3779B97F4A7C15ULL);
+  return static_cast<double>(both >> 11) * 0x1.0p-53;
 }
 
 }  // namespace perigee::admission

@@ -4,16 +4,13 @@
 #include <cassert>
 #include <cmath>
 
+#include "perigee/base/random.h"
+
 namespace perigee::admission {
 
 namespace {
 
-// One step of splitmix64: a bijection, so that no two arrivals have the same rank.
-constexpr std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
-}
+// A bijection of arrivals, so that no two have the same rank.
 std::uint64_t rank(const Line& line) { return mix(line.arrival); }
 
 constexpr double kLearning = 0.2;
@@ -195,7 +192,8 @@ std::uint16_t PoolShares::charge(std::uint64_t id, double weight, RequestClass c
   Account* found = table_.obtain(pool_, id, now);
   Account& t = found != nullptr ? *found : others_;
   if (t.lines == nullptr && found != nullptr) t.weight = weight;
-  last_served_ = t.served;
+  // The level of turns: what is granted at the door to who does not wait is nobody's.
+  if (found == nullptr || t.lines != nullptr) last_served_ = t.served;
   const double expected = generates(c) ? std::max(t.output, 0.0) : 0.0;
   const double input = std::max(static_cast<double>(body_bytes) / kBytesPerToken, kLeastInput);
   add(t, kInputCost * input + kOutputCost * expected);
@@ -221,10 +219,10 @@ void PoolShares::settle(Accounts& table, std::uint16_t tenant, RequestClass c, d
 
 // Once in a thousand million requests.
 void PoolShares::renormalise(Account& tenant) {
-  const double level = last_served_;
+  const double level = tenant.served;
   table_.for_each(pool_, [&](Account& t) { add(t, -level * t.weight); });
   if (&tenant == &others_ || others_.served > 0) others_.served -= level;
-  last_served_ = 0;
+  last_served_ -= level;
 }
 
 std::uint64_t PoolShares::fair_ahead(std::uint64_t own, double weight, Priority p, bool waits) const {

@@ -86,29 +86,12 @@ void LaneQueue::remove(Waiting& waiting) {
   budget_.body_bytes_ -= waiting.body_bytes;
 }
 
-std::uint32_t LaneQueue::entries_ahead(Priority priority) const {
-  std::uint32_t sum = 0;
-  for (std::size_t p = 0; p <= index(priority); ++p)
-    sum += by_priority_[p];
-  return sum;
-}
-
 Waiting* LaneQueue::newest(RequestClass c, Priority p) const {
   const Lane& of = lanes_[lane(c, p)];
   Waiting* found = of.common.waiting.back<Waiting>();
   of.tree.for_each([&](const Line& line) {
     auto* last = line.waiting.back<Waiting>();
     if (found == nullptr || last->arrival > found->arrival) found = last;
-  });
-  return found;
-}
-
-Waiting* LaneQueue::oldest(RequestClass c, Priority p) const {
-  const Lane& of = lanes_[lane(c, p)];
-  Waiting* found = of.common.waiting.front<Waiting>();
-  of.tree.for_each([&](const Line& line) {
-    auto* first = line.waiting.front<Waiting>();
-    if (found == nullptr || first->arrival < found->arrival) found = first;
   });
   return found;
 }

@@ -88,10 +88,6 @@ void OverloadControl::set_waiting(bool somebody, TimePoint now) {
   waiting_ = somebody;
 }
 
-bool OverloadControl::newest_first(TimePoint now) const {
-  return kind_ == OverloadKind::lifo && waiting_ && now - waiting_since_ >= patience();
-}
-
 bool OverloadControl::overloaded(TimePoint now) const {
   return codel_.overloaded() || newest_first(now) || rejector_.share() > 0;
 }

@@ -119,7 +119,7 @@ void Rates::estimate(std::span<RateMatch> matches, std::uint64_t input) {
   }
 }
 
-RateVerdict Rates::take(std::span<RateMatch> matches, TimePoint now) {
+RateVerdict Rates::take(std::span<RateMatch> matches, TimePoint now, bool last) {
   RateVerdict verdict;
   bool for_tokens = false;
   const auto look = [&](const RateMatch& match, const std::optional<RateSpec>& spec, GcraTable& table, std::uint64_t n, bool tokens) {
@@ -132,7 +132,7 @@ RateVerdict Rates::take(std::span<RateMatch> matches, TimePoint now) {
     return answer;
   };
   const auto charge = [&](const RateMatch& match, const std::optional<RateSpec>& spec, GcraTable& table, std::uint64_t n) {
-    if (!spec) return;
+    if (!spec || n == 0) return;  // a place in the table may be another one's debt
     GcraTable::Slot& slot = table.slot(match.key, now);
     slot.tat = new_tat(spec_of(*spec, match), slot.tat, now, n);
   };
@@ -154,7 +154,7 @@ RateVerdict Rates::take(std::span<RateMatch> matches, TimePoint now) {
     charge(match, match.policy->requests, match.policy->state->requests, 1);
     charge(match, match.policy->tokens, match.policy->state->tokens, match.tokens);
     match.charged = true;
-    ++match.policy->state->counts.allowed;
+    if (last) ++match.policy->state->counts.allowed;
   }
   return verdict;
 }
@@ -163,7 +163,10 @@ void Rates::mirror(std::span<RateMatch> matches, TimePoint now) {
   const std::lock_guard lock(mutex_);
   for (RateMatch& match : matches) {
     if (match.policy->requests) match.policy->state->requests.slot(match.key, now).tat = now + match.of_requests.reset;
-    if (match.policy->tokens) match.policy->state->tokens.slot(match.key, now).tat = now + match.of_tokens.reset;
+    if (!match.policy->tokens) continue;
+    GcraTable& tokens = match.policy->state->tokens;
+    GcraTable::Slot* const slot = match.tokens == 0 ? tokens.find(match.key) : &tokens.slot(match.key, now);
+    if (slot != nullptr) slot->tat = now + match.of_tokens.reset;
   }
 }
 
@@ -186,7 +189,6 @@ void Rates::refund(std::span<RateMatch> matches, TimePoint now) {
     };
     back(match.policy->requests, match.policy->state->requests, 1);
     back(match.policy->tokens, match.policy->state->tokens, match.tokens);
-    --match.policy->state->counts.allowed;
   }
 }
 

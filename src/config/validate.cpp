@@ -147,6 +147,9 @@ std::vector<Pool> make_pools(const Draft& draft, Reader& r) {
       r.error_at("pools", "a pool's name has 1 … 128 characters");
     if (written.workers.empty()) r.error_at("pools." + name, "a pool without workers");
     if (name == all.name) r.error_at("pools." + name, "`default` is the pool of all workers");
+    if (written.batch && written.overload != Overload::none) {
+      r.error_at("pools." + name, "`batch` and `overload` exclude each other: what gathers for a batch is no queue that stands");
+    }
     Pool pool{name, {}, written.overload, written.batch};
     for (std::size_t i = 0; i < written.workers.size(); ++i) {
       const auto found = std::find(names.begin(), names.end(), written.workers[i]);

@@ -39,7 +39,7 @@ struct Backend {
   const BackendIdentity identity;
   BackendSpec spec;
   WorkerKind kind = WorkerKind::unknown;
-  PoolId home = 0;          // the first pool it is in: the one whose mean its speed is compared with
+  PoolId home = 0;          // the last pool it is in: the one whose mean its speed is compared with
   bool removed = false;
   std::uint32_t slots_limit = 0;  // by the operator, at run time; 0 = none
   bool slow_starting = false;

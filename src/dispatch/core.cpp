@@ -161,7 +161,7 @@ void Core::review_speeds() {
 }
 
 // One more waits, which may be the one that a held place was waiting for.
-Verdict Core::settle(Waiter& w) {
+Verdict Core::pump_for(Waiter& w) {
   pump(now_);
   if (w.place_ == Waiter::Place::queued) return Verdict::waiting;
   w.unlink();
@@ -255,8 +255,11 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
     const BackendSet now_free = startable(w, use, free);
     if (now_free != 0) {
       if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
-      if (throttle_.above_soft) note_wait(w);
-      if (pool.overload != nullptr) static_cast<void>(dropped_by_pool(w, pool));
+      if (throttle_.above_soft) note_standing(w);
+      if (pool.overload != nullptr) {
+        let_in_by_pool(w, pool);
+        static_cast<void>(dropped_by_pool(w, pool));
+      }
       w.hold_ = Hold();
       if (pool.waiting() != 0) charge(w);
       grant(w, now_free);
@@ -276,11 +279,11 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   ++waits_;
   if (w.pinned_.exists()) pinned_ |= BackendSet{1} << w.pinned_.id;
   else if (!pool.paused) pool.drain.set_waiting(true, now_);
-  if (pool.overload != nullptr && !w.pinned_.exists()) pool.overload->set_waiting(true, now_);
+  if (pool.overload != nullptr) entered_queue(w, pool);
   if (within && !w.critical_) note_wanted(use);
   if (!w.critical_) note_wait(pool);
   // A held place may have waited for one more, a batch for its last.
-  return slow_ == 0 && !gathers ? Verdict::waiting : settle(w);
+  return slow_ == 0 && !gathers ? Verdict::waiting : pump_for(w);
 }
 
 QueuePlace Core::place_of(const Waiter& w, TimePoint now) {
@@ -400,7 +403,7 @@ void Core::leave(Waiter& w, Cancelled why, TimePoint now) {
   if (w.place_ == Waiter::Place::queued) {
     dequeue(w);
     if (why == Cancelled::queue_timeout) {
-      if (throttle_.above_soft) note_wait(w);
+      if (throttle_.above_soft) note_standing(w);
       refuse(w, Refused::queue_timeout, false);
       w.unlink();  // the caller knows: nobody else is to be told
     } else {
@@ -458,10 +461,11 @@ void Core::pump(TimePoint now) {
       return;
     }
     Waiter& w = *best.waiter;
-    if (throttle_.above_soft) note_wait(w);
+    if (throttle_.above_soft) note_standing(w);
     // The estimate is made again here: what could no longer be served in time does not get the slot.
     const Duration usual = usual_first_event(w, queue_.entries() > 1);
-    if (!admission::worth_granting(now_, w.deadline, w.queue_deadline, usual)) {
+    const TimePoint deadline = w.critical_ ? kNever : w.deadline;
+    if (!admission::worth_granting(now_, deadline, w.queue_deadline, usual)) {
       dequeue(w);
       refuse(w, Refused::queue_timeout, false);
       continue;
@@ -472,7 +476,9 @@ void Core::pump(TimePoint now) {
       refuse(w, Refused::throttled, false);
       continue;
     }
-    since_aged_ = LaneQueue::effective(w, now_) != w.priority ? 0 : since_aged_ + 1;
+    // Only a turn that age had begins the count anew: one that has aged may go by its written priority.
+    const bool by_age = since_aged_ >= kNativeTurns && LaneQueue::effective(w, now_) != w.priority;
+    since_aged_ = by_age ? 0 : since_aged_ + 1;
     if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
     w.hold_ = Hold();
     charge(w);
@@ -538,6 +544,18 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
     else accepted = for_first;
     offer(first);
   };
+  const auto look_at_newest = [&](const Pool& pool) {
+    admission::Waiting* last = newest_of(pool.plain, accept);
+    const BackendSet for_last = accepted;
+    const auto goes_before = [&](admission::Waiting& w) {
+      if (last != nullptr && w.priority > last->priority) return false;
+      if (last != nullptr && w.priority == last->priority && w.arrival < last->arrival) return false;
+      return accept(w);
+    };
+    if (admission::Waiting* other = newest_of(pool.streamed, goes_before); other != nullptr) last = other;
+    else accepted = for_last;
+    offer(last);
+  };
   const auto walk = [&](const LaneQueue& queue, bool critical_only) {
     for (std::size_t lane = 0; lane < kClassCount * kPriorityCount && !queue.empty(); ++lane) {
       const auto c = static_cast<RequestClass>(lane % kClassCount);
@@ -554,8 +572,7 @@ Core::Best Core::best_waiter(const Free& free, BackendSet& wanted) {
     walk(pool->picky, pool->paused);
     if (pool->paused || !batch_is_open(*pool)) continue;
     if (pool->overload != nullptr && pool->overload->newest_first(now_)) {
-      offer(newest_of(pool->plain, accept));
-      offer(newest_of(pool->streamed, accept));
+      look_at_newest(*pool);
       continue;
     }
     look_at_both(*pool);
@@ -670,7 +687,6 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
   const balancing::Verdict verdict = balancing::counts(outcome, b.kind);
   if (Pool* home = pools_[b.home].get(); home != nullptr) {
     const RequestClass c = hold.share.request_class;
-    if (home->overload != nullptr && verdict.speed == SpeedEffect::sample) home->overload->serviced(now_ - hold.granted_at);
     if (verdict.speed == SpeedEffect::sample) home->speed.sample(b.load, c, now_ - hold.granted_at, now_);
     if (outcome == Outcome::success && now_ - last_wait_ < kLearning && home->classes.enabled()) {
       home->classes.sample(b.service, c, now_ - hold.granted_at, now_);
@@ -681,10 +697,11 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
     const bool sampled = verdict.speed == SpeedEffect::sample && b.limit->on_sample(now_, now_ - hold.granted_at, b.in_flight);
     if (sampled || (verdict.drop && b.limit->on_overload(now_, b.in_flight))) b.lag.set_ceiling(b.limit->slots());
   }
-  if (policy_.deadlines && verdict.speed == SpeedEffect::sample) {
+  if ((policy_.deadlines || has_controllers_) && verdict.speed == SpeedEffect::sample) {
     for (const auto& pool : pools_) {
       if (pool == nullptr || (pool->members & b.bit()) == 0) continue;
-      pool->first_event[index(hold.share.request_class)].sample(now_ - hold.granted_at, now_);
+      if (pool->overload != nullptr) pool->overload->serviced(now_ - hold.granted_at);
+      if (policy_.deadlines) pool->first_event[index(hold.share.request_class)].sample(now_ - hold.granted_at, now_);
     }
   }
   if (verdict.breaker == BreakerEffect::failure) ++b.failures;

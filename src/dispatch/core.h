@@ -64,6 +64,7 @@ struct Pool {
   std::unique_ptr<balancing::Picker> orbit_picker;
   std::unique_ptr<balancing::Picker> http_picker;
   std::unique_ptr<admission::OverloadControl> overload;  // where the operator wants one
+  TimePoint oldest = TimePoint::min();  // nobody whom it may end has waited for longer
 };
 
 class Core {
@@ -162,10 +163,14 @@ class Core {
   // core_throttle.cpp: where low priority may go, what stops a newcomer, how long those waited who got through.
   [[nodiscard]] BackendSet spare_for_low(BackendSet set) const;
   [[nodiscard]] bool throttled(const Waiter& w) const;
-  void note_wait(const Waiter& w);
+  void note_standing(const Waiter& w);
   // core_overload.cpp: a pool's own controller; each only where it has one.
+  [[nodiscard]] static bool left_alone(const Waiter& w);
+  [[nodiscard]] static bool may_expire(const Waiter& w);  // newest first may end it
   [[nodiscard]] bool refused_by_pool(const Waiter& w, Pool& pool, std::uint8_t cohort);
   [[nodiscard]] bool dropped_by_pool(const Waiter& w, Pool& pool);
+  void let_in_by_pool(const Waiter& w, Pool& pool);
+  void entered_queue(const Waiter& w, Pool& pool);
   void expire_oldest(Pool& pool);
   template <typename Accept>
   [[nodiscard]] admission::Waiting* newest_of(const LaneQueue& queue, Accept&& accept) const;
@@ -179,7 +184,7 @@ class Core {
   [[nodiscard]] bool contended(const Pool& pool) const;
   void review_speeds();
   void note_wait(Pool& pool);
-  Verdict settle(Waiter& w);
+  Verdict pump_for(Waiter& w);
   [[nodiscard]] BackendSet fastest(const Pool& pool, BackendSet set) const;
   [[nodiscard]] BackendSet within_shares(RequestClass c, BackendSet set, BackendSet free) const;
   [[nodiscard]] bool batch_is_open(Pool& pool);
@@ -248,6 +253,7 @@ class Core {
   bool bounded_starts_ = false;
   bool has_floors_ = false;
   bool has_shares_ = false;  // floors or ceilings
+  bool has_controllers_ = false;  // some pool has one
 
   BackendSet present_ = 0;    // in the configuration
   BackendSet up_ = 0;         // health and operator let it have new tickets

@@ -146,7 +146,8 @@ void Core::apply(Plan& plan, TimePoint now) {
       const auto kind_of = [](const auto& o) { return o == nullptr ? admission::OverloadKind::none : o->kind(); };
       if (kind_of(pool->overload) != kind_of(plan.overload[id])) {
         std::swap(pool->overload, plan.overload[id]);
-        if (pool->overload != nullptr) pool->overload->set_waiting(pool->waiting() != 0, now_);
+        if (pool->overload != nullptr) pool->overload->set_waiting(!pool->paused && pool->waiting() != 0, now_);
+        pool->oldest = TimePoint::min();
       }
       for_each(pool->members, [&](Backend& b) { b.home = static_cast<PoolId>(id); });
     } else {
@@ -154,6 +155,7 @@ void Core::apply(Plan& plan, TimePoint now) {
       std::swap(pools_[id], plan.pool[id]);
     }
   }
+  has_controllers_ = std::ranges::any_of(pools_, [](const auto& pool) { return pool != nullptr && pool->overload != nullptr; });
   update_kinds();
   review();
   review_speeds();
@@ -181,6 +183,7 @@ std::uint32_t Core::ceiling_of(const Backend& b) {
 void Core::set_kind(Backend& b, WorkerKind kind) {
   b.kind = kind;
   if (kind == WorkerKind::orbit) {
+    b.limit.reset();
     admission::HeadLagConfig config = policy_.head_lag;
     config.ceiling = ceiling_of(b);
     b.lag = admission::HeadLag(config, now_);
@@ -392,6 +395,7 @@ bool Core::set_paused(PoolId id, bool paused, TimePoint now) {
   Pool& pool = *pools_[id];
   pool.paused = paused;
   pool.drain.set_waiting(!paused && pool.waiting() != 0, now_);
+  if (pool.overload != nullptr) pool.overload->set_waiting(!paused && pool.waiting() != 0, now_);
   pump(now_);
   return true;
 }

@@ -123,7 +123,8 @@ void Core::copy_status(Status& out) const {
   out.retries_denied = retries_denied_;
 }
 
-// From first principles: nothing below uses the sets and shortcuts of a pump.
+// From first principles, without the sets and shortcuts of a pump; but whose place a slow backend keeps idle (held_back), and
+// whom a controller leaves alone, is asked of the same functions.
 const char* Core::check_at_rest() {
   std::uint64_t tickets = 0, tunnels = 0;
   BackendSet reachable = 0, unprobed = 0, up = 0, open = 0, admitting = 0, slot_free = 0, critical_free = 0, working = 0;
@@ -179,6 +180,14 @@ const char* Core::check_at_rest() {
       return;
     }
     if (!pinned && pools_[w.pool_]->paused) return;
+    if (!pinned && pools_[w.pool_]->overload != nullptr && may_expire(w)) {
+      const admission::OverloadControl& control = *pools_[w.pool_]->overload;
+      if (const TimePoint begins = control.newest_first_at(); begins != kNever) {
+        const TimePoint ends = std::max(begins, w.queued_at + control.patience());
+        if (ends <= now_) wrong = "the newest go first, and somebody old still waits";
+        if (due_ > ends) wrong = "somebody will be old, and nobody looks then";
+      }
+    }
     if (!limits_.may_start(w.request_class, w.streamed)) return;
     const std::size_t p = start_pool_of(w.request_class);
     const BackendSet starts = p < kStartPoolCount ? start_free[p] : ~BackendSet{0};

@@ -16,7 +16,11 @@ void Core::set_throttle(const admission::ThrottleOrders& orders, BackendSet hot,
   admission::ClassLimitValues limits = policy_.limits;
   if (orders.halve_streams && limits.streams != admission::kNoLimit) limits.streams = std::max(limits.streams / 2, 1U);
   limits_.set(limits);
-  for_each(present_, [&](Backend& b) { b.lag.hold_growth(orders.above_soft || (hot_ & b.bit()) != 0); });
+  for_each(present_, [&](Backend& b) {
+    const bool held = orders.above_soft || (hot_ & b.bit()) != 0;
+    b.lag.hold_growth(held);
+    if (b.limit) b.limit->hold_growth(held);
+  });
   pump(now_);
 }
 
@@ -38,7 +42,7 @@ bool Core::throttled(const Waiter& w) const {
   return admission::shed_rank(w.priority, w.retry_) > throttle_.refuse_above;
 }
 
-void Core::note_wait(const Waiter& w) {
+void Core::note_standing(const Waiter& w) {
   if (w.critical_ || w.pinned_.exists() || w.priority > Priority::normal) return;
   const double longest = to_seconds(w.queue_deadline - w.queued_at);
   const double share = longest > 0 ? to_seconds(now_ - w.queued_at) / longest : 1.0;

@@ -132,10 +132,12 @@ Task<Result<void>> within_rates(Exchange& x) {
     hold.input = body / kBytesPerToken;
     hold.rates->estimate(hold.matches, hold.input);
   }
-  auto verdict = hold.rates->take(own_of(hold), x.proxy.now());
-  if (verdict.allowed && hold.own < hold.matches.size()) {
+  const bool shares = hold.own < hold.matches.size();
+  auto verdict = hold.rates->take(own_of(hold), x.proxy.now(), !shares);
+  if (verdict.allowed && shares) {
     verdict = co_await ask_shared(x);
-    if (!verdict.allowed) hold.rates->refund(own_of(hold), x.proxy.now());
+    if (verdict.allowed) hold.rates->count(own_of(hold), nullptr, false);
+    else hold.rates->refund(own_of(hold), x.proxy.now());
   }
   hold.charged = verdict.allowed;
   if (verdict.allowed) co_return Result<void>{};

@@ -93,6 +93,7 @@ void RedisClient::use(const RedisSettings& settings) {
   if (std::exchange(running_, true)) {
     changed_ = true;
     if (connection_ != nullptr) connection_->cancel(kOtherSettings);
+    if (pause_ != nullptr) pause_->cancel(kOtherSettings);
   } else {
     scope_.spawn(run());
   }
@@ -103,17 +104,33 @@ void RedisClient::stop() { scope_.cancel(Error{ErrorKind::cancelled, Side::inter
 Task<void> RedisClient::run() {
   Duration pause = kPauseMin;
   while (!scope_.source().cancelled()) {
+    changed_ = false;
     const std::uint64_t before = counters_.connects.load(std::memory_order_relaxed);
     const auto ended = co_await live();
     if (!ended) counters_.trouble.store(ended.error().detail, std::memory_order_relaxed);
-    if (std::exchange(changed_, false)) continue;
+    if (changed_) {
+      pause = kPauseMin;
+      continue;
+    }
     if (counters_.connects.load(std::memory_order_relaxed) != before) pause = kPauseMin;
     // Spread, so that the loops of many sidecars do not come all at once.
     const auto spread = from_seconds(to_seconds(pause) * rng_.uniform(0.8, 1.2));
     pause = std::min(pause * 2, kPauseMax);
-    const auto slept = co_await coro::sleep_until(executor_.now() + spread);
-    if (!slept) co_return;
+    co_await rest(executor_.now() + spread);
+    if (changed_) pause = kPauseMin;
   }
+}
+
+// Until then, or until other settings are wanted.
+Task<void> RedisClient::rest(TimePoint until) {
+  struct Sleep {
+    static Task<Result<void>> of(TimePoint end) { co_return co_await coro::sleep_until(end); }
+  };
+  coro::ChildCancelSource source(&scope_.source());
+  pause_ = &source;
+  auto sleeping = Sleep::of(until);
+  (void)co_await coro::under(source, std::move(sleeping));
+  pause_ = nullptr;
 }
 
 Task<Result<void>> RedisClient::live() {
@@ -197,7 +214,8 @@ Result<void> RedisClient::answered(Session& session, RedisReply reply) {
   if (session.waiting.empty()) return fail(ErrorKind::protocol, "an answer that nobody asked for");
   const std::shared_ptr<Call> call = std::move(session.waiting.front());
   session.waiting.pop_front();
-  timeouts_in_a_row_ = 0;
+  // Who waited for this one has gone if it is late: it is no sign that the next one will be in time.
+  if (executor_.now() - call->sent < settings_.timeout) timeouts_in_a_row_ = 0;
   if (call->greeting) return greeted(session, reply);
   counters_.answers.fetch_add(1, std::memory_order_relaxed);
   if (reply.error) counters_.failures.fetch_add(1, std::memory_order_relaxed);

@@ -48,6 +48,9 @@ return out
 std::int64_t microseconds(Duration d) { return d.count() / 1000; }
 std::int64_t microseconds_up(Duration d) { return (d.count() + 999) / 1000; }
 
+// Up as the costs are, or the whole burst would cost more than there ever is.
+std::int64_t tolerance_of(const SharedBucket& bucket) { return microseconds_up(bucket.spec.tolerance()); }
+
 std::int64_t cost_of(const SharedBucket& bucket) {
   return microseconds_up(bucket.spec.each * static_cast<std::int64_t>(std::min(bucket.n, bucket.spec.burst)));
 }
@@ -59,7 +62,7 @@ std::vector<std::string> command(const RedisClient& client, bool whole, const ch
   args.emplace_back(mode);
   for (std::size_t i = 0; i < buckets.size(); ++i) {
     args.push_back(std::to_string(costs[i]));
-    args.push_back(std::to_string(microseconds(buckets[i].spec.tolerance())));
+    args.push_back(std::to_string(tolerance_of(buckets[i])));
   }
   return args;
 }
@@ -69,10 +72,11 @@ admission::RateAnswer answer_of(const SharedBucket& bucket, std::int64_t reset_u
   const admission::RateSpec& spec = bucket.spec;
   admission::RateAnswer answer;
   answer.reset = std::chrono::microseconds(std::max<std::int64_t>(reset_us, 0));
-  const Duration free = spec.tolerance() - answer.reset;
-  answer.remaining = free > Duration::zero() ? static_cast<std::uint64_t>(free / spec.each) : 0;
+  const Duration tolerance = std::chrono::microseconds(tolerance_of(bucket));
+  const Duration free = tolerance - answer.reset;
+  answer.remaining = free > Duration::zero() ? std::min(static_cast<std::uint64_t>(free / spec.each), spec.burst) : 0;
   if (answer.remaining < spec.burst) answer.grows = spec.each * static_cast<std::int64_t>(answer.remaining + 1) - free;
-  const Duration missing = answer.reset + std::chrono::microseconds(cost_us) - spec.tolerance();
+  const Duration missing = answer.reset + std::chrono::microseconds(cost_us) - tolerance;
   answer.allowed = all_allowed || cost_us == 0 || missing <= Duration::zero();
   if (!answer.allowed) answer.retry_after = missing;
   return answer;

@@ -149,6 +149,20 @@ TEST_CASE("idle time saves up nothing, and ten minutes are forgotten") {
   CHECK(l.table.obtain(1, 1, l.now)->served == 0);
 }
 
+TEST_CASE("what is granted at the door while others wait is nobody's turn, and nobody's level") {
+  Lanes l;
+  for (int i = 0; i < 50; ++i) l.push(1);
+  for (int i = 0; i < 20; ++i) l.grant();
+  l.accounts.push_back(l.shares.charge(9, 1.0, RequestClass::chat, 4000, l.now));
+  // The first of its lane, so that only the level says what it missed: nothing.
+  for (int i = 0; i < 20; ++i) l.push(2, 1.0, RequestClass::search);
+  std::map<std::uint64_t, int> granted;
+  for (int i = 0; i < 20; ++i) ++granted[l.grant()];
+  CHECK(granted[2] >= 9);
+  CHECK(granted[2] <= 11);
+  l.settle_all();
+}
+
 TEST_CASE("many long streams at once: the usual output is charged before it is there") {
   Lanes l;
   // Both learn what is usual: tenant 1 has long answers, tenant 2 short ones.

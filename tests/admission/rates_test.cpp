@@ -141,9 +141,35 @@ TEST_CASE("a refund gives back what was charged, once") {
   CHECK_FALSE(book.chat(kAcme, 1).allowed);
   book.rates.refund(first, book.now);
   book.rates.refund(first, book.now);
+  CHECK(book.rates.counts().policies[0].allowed == 1);  // a counter never falls
   CHECK(book.chat(kAcme, 1).allowed);
   CHECK_FALSE(book.chat(kAcme, 1).allowed);
-  CHECK(book.rates.counts().policies[0].allowed == 1);
+}
+
+TEST_CASE("what another rate may still refuse is counted once that is known") {
+  Book book({rule("r", 2)});
+  const auto allowed = [&] { return book.rates.counts().policies[0].allowed; };
+  CHECK(book.rates.take(book.match(kAcme), book.now, false).allowed);
+  CHECK(allowed() == 0);
+  book.rates.refund(book.matches, book.now);
+  CHECK(allowed() == 0);
+  CHECK(book.rates.take(book.match(kAcme), book.now, false).allowed);
+  book.rates.count(book.matches, nullptr, false);
+  CHECK(allowed() == 1);
+}
+
+TEST_CASE("who asks for no tokens takes no place among those who do") {
+  Book book({rule("r", 5, 100)});
+  CHECK(book.ask(kAcme).allowed);
+  const GcraTable& tokens = book.policies->all[0].state->tokens;
+  CHECK(tokens.slots() == 0);
+  book.rates.mirror(book.match(kBeta), book.now);
+  CHECK(tokens.slots() == 0);
+  // Who has a place there is told how it stands.
+  CHECK(book.chat(kAcme, 1).allowed);
+  book.match(kAcme)[0].of_tokens.reset = 7s;
+  book.rates.mirror(book.matches, book.now);
+  CHECK(book.rates.usage(book.policies->all[0], 5, book.now)[0].tokens_used == 70);
 }
 
 TEST_CASE("a part of a rate, for the time without Redis") {

@@ -224,6 +224,13 @@ TEST_CASE("slots of a worker that is not ORBIT are found below what is written, 
     REQUIRE(r.d.configure(r.setup, r.now()).has_value());
     CHECK(r.status(0).slots == 5);
   }
+  SUBCASE("a reload makes it ORBIT, whose slots are found in another way") {
+    r.setup.backends[0].kind = WorkerKind::orbit;
+    r.setup.backends[0].orbit_ceiling = 64;
+    REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+    CHECK(r.status(0).base_seconds == 0);
+    CHECK(r.status(0).slot_cuts == 0);
+  }
   SUBCASE("a reload makes them fixed again") {
     r.setup.policy.http_adaptive = false;
     REQUIRE(r.d.configure(r.setup, r.now()).has_value());

@@ -144,9 +144,9 @@ TEST_CASE("lifo: once the queue stands the newest go first and the oldest are to
   Client middle;
   Client newest;
   CHECK(r.ask(oldest) == Verdict::waiting);
-  r.pass(1s);
+  r.pass(900ms);
   CHECK(r.ask(middle) == Verdict::waiting);
-  r.pass(1s);
+  r.pass(900ms);
   CHECK(r.ask(newest) == Verdict::waiting);
   held.finish(Outcome::success, r.now());
   r.loop.port.deliver();
@@ -156,6 +156,199 @@ TEST_CASE("lifo: once the queue stands the newest go first and the oldest are to
   CHECK(oldest.refusal().reason == Refused::throttled);
   CHECK(r.d.snapshot().pools[0].overload == admission::OverloadKind::lifo);
   r.check();
+}
+
+TEST_CASE("lifo: who has waited for an interval is told in time, whatever else happens") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::lifo;
+  Rig r(s);
+  Ticket held = r.grant();
+  Client first;
+  Client second;
+  CHECK(r.ask(first) == Verdict::waiting);
+  r.pass(700ms);
+  CHECK(r.ask(second) == Verdict::waiting);
+  r.pass(299ms);
+  r.loop.port.deliver();
+  CHECK(first.state() == Waiter::State::waiting);
+  r.pass(2ms);  // nothing was served yet, so the interval is a second
+  r.loop.port.deliver();
+  CHECK(first.state() == Waiter::State::refused);
+  CHECK(second.state() == Waiter::State::waiting);
+  r.check();
+  r.pass(700ms);
+  r.loop.port.deliver();
+  CHECK(second.state() == Waiter::State::refused);
+  r.check();
+}
+
+TEST_CASE("lifo: the newest of all, whether it streams or not") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::lifo;
+  for (const bool streamed_last : {true, false}) {
+    CAPTURE(streamed_last);
+    Rig r(s);
+    Ticket held = r.grant();
+    Client first;
+    Client older;
+    Client newer;
+    CHECK(r.ask(first) == Verdict::waiting);
+    r.pass(700ms);
+    Ask a;
+    a.streamed = !streamed_last;
+    CHECK(r.ask(older, a) == Verdict::waiting);
+    r.pass(100ms);
+    a.streamed = streamed_last;
+    CHECK(r.ask(newer, a) == Verdict::waiting);
+    r.pass(450ms);
+    held.finish(Outcome::success, r.now());
+    r.loop.port.deliver();
+    CHECK(newer.state() == Waiter::State::granted);
+    CHECK(older.state() == Waiter::State::waiting);
+    r.check();
+  }
+}
+
+TEST_CASE("lifo: what is critical, and a retry, waits on") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::lifo;
+  Rig r(s);
+  Ticket held = r.grant();
+  Client critical;
+  Client retry;
+  Client plain;
+  CHECK(r.ask(critical, of(Priority::critical)) == Verdict::waiting);
+  Ask again = of(Priority::normal);
+  REQUIRE(r.d.try_retry(again.request_class, r.now()));
+  again.retry = true;
+  CHECK(r.ask(retry, again) == Verdict::waiting);
+  CHECK(r.ask(plain) == Verdict::waiting);
+  r.pass(3s);
+  r.d.pump(r.now());
+  r.loop.port.deliver();
+  CHECK(plain.state() == Waiter::State::refused);
+  CHECK(retry.state() == Waiter::State::waiting);
+  CHECK(critical.state() == Waiter::State::waiting);
+  r.check();
+}
+
+TEST_CASE("lifo: who waited because the pool was paused is not late when it goes on") {
+  Ask patient;
+  patient.queue_wait = 1h;
+  for (const bool reload : {false, true}) {
+    CAPTURE(reload);
+    Setup s = setup_of(1, WorkerKind::http, 1);
+    if (!reload) s.pools[0].overload = admission::OverloadKind::lifo;
+    Rig r(s);
+    REQUIRE(r.d.set_paused(0, true, r.now()));
+    std::deque<Client> clients(3);
+    for (Client& c : clients) CHECK(r.ask(c, patient) == Verdict::waiting);
+    s.pools[0].overload = admission::OverloadKind::lifo;
+    if (reload) REQUIRE(r.d.configure(s, r.now()).has_value());
+    r.pass(60s);
+    r.check();
+    REQUIRE(r.d.set_paused(0, false, r.now()));
+    r.loop.port.deliver();
+    CHECK(std::ranges::count(clients, Waiter::State::granted, &Client::state) == 1);
+    CHECK(std::ranges::count(clients, Waiter::State::waiting, &Client::state) == 2);
+    r.check();
+  }
+}
+
+// Paused while they stand, and on again: the pause is no part of the interval.
+TEST_CASE("lifo: a pause ends what stood") {
+  Ask patient;
+  patient.queue_wait = 1h;
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::lifo;
+  Rig r(s);
+  Ticket held = r.grant();
+  std::deque<Client> clients(3);
+  for (Client& c : clients) CHECK(r.ask(c, patient) == Verdict::waiting);
+  r.pass(500ms);
+  REQUIRE(r.d.set_paused(0, true, r.now()));
+  r.pass(60s);
+  REQUIRE(r.d.set_paused(0, false, r.now()));
+  r.pass(900ms);
+  r.loop.port.deliver();
+  CHECK(std::ranges::count(clients, Waiter::State::waiting, &Client::state) == 3);
+  r.check();
+  r.pass(200ms);
+  r.loop.port.deliver();
+  CHECK(std::ranges::count(clients, Waiter::State::refused, &Client::state) == 3);
+}
+
+TEST_CASE("codel leaves a retry alone") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::codel;
+  s.policy.retries.per_second = 100;
+  Rig r(s);
+  Ticket held = r.grant();
+  std::deque<Client> clients(60);
+  int retries_granted = 0;
+  for (std::size_t i = 0; i < clients.size(); ++i) {
+    // Each waits for more than twice the target, in every interval.
+    Client& again = clients[i];
+    Ask a = of(Priority::high);
+    a.retry = i >= 30 && r.d.try_retry(a.request_class, r.now());
+    if (i >= 30) REQUIRE(a.retry);
+    REQUIRE(r.ask(again, a) == Verdict::waiting);
+    r.pass(300ms);
+    held.finish(Outcome::success, r.now());
+    r.loop.port.deliver();
+    if (again.state() == Waiter::State::granted) {
+      held = again.take();
+      if (i >= 30) ++retries_granted;
+    } else {
+      held = r.grant();
+    }
+  }
+  CHECK(r.d.snapshot().refused_waiting[kThrottled] > 5);
+  CHECK(retries_granted == 30);
+}
+
+TEST_CASE("a controller knows the service times of its pool though its workers are in others as well") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::lifo;
+  s.pools.push_back(s.pools[0]);
+  s.pools[1].name = "named";
+  s.pools[1].overload = admission::OverloadKind::none;
+  Rig r(s);
+  for (int i = 0; i < 40; ++i) {
+    Ticket t = r.grant();
+    r.pass(1s);
+    t.finish(Outcome::success, r.now());
+  }
+  Ticket held = r.grant();
+  Client waits;
+  CHECK(r.ask(waits) == Verdict::waiting);
+  r.pass(3s);  // of the five that ten times the usual second come to
+  r.d.pump(r.now());
+  r.loop.port.deliver();
+  CHECK(waits.state() == Waiter::State::waiting);
+  r.pass(3s);
+  r.d.pump(r.now());
+  r.loop.port.deliver();
+  CHECK(waits.state() == Waiter::State::refused);
+}
+
+TEST_CASE("pi: what is refused for another reason was never let in") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.pools[0].overload = admission::OverloadKind::pi;
+  Rig r(s);
+  for (int i = 0; i < 200; ++i) {
+    Ask late;
+    late.deadline = r.now();
+    for (int k = 0; k < 4; ++k) {
+      Client c;
+      CHECK(r.ask(c, late) == Verdict::refused);
+      CHECK(c.refusal().reason == Refused::queue_timeout);
+    }
+    Ticket t = r.grant(of(Priority::critical));
+    r.pass(50ms);
+    t.finish(Outcome::success, r.now());
+  }
+  CHECK(r.d.snapshot().pools[0].refused_share == 0);
 }
 
 TEST_CASE("pi: while more come than go low is refused at the door before normal, and critical never") {

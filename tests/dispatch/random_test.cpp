@@ -67,7 +67,7 @@ class Storm {
         if (chance(0.7)) pool.backends.push_back(i);
       }
       if (chance(0.5)) pool.overload = static_cast<admission::OverloadKind>(pick(4));
-      pool.batch = chance(0.2);
+      pool.batch = pool.overload == admission::OverloadKind::none && chance(0.2);
       s.pools.push_back(pool);
     }
     s.policy.limits[RequestClass::chat] = 2 + pick(8);

@@ -155,4 +155,26 @@ TEST_CASE("a standing queue is measured by those who are not made to wait") {
   CHECK(r.d.standing_queue(r.now()) == 0);
 }
 
+TEST_CASE("above the soft mark the slots of a worker that is not ORBIT do not grow either") {
+  Setup s = setup_of(1, WorkerKind::http, 100);
+  s.policy.http_adaptive = true;
+  Rig r(s);
+  const auto rounds = [&](std::size_t at_once, int n) {
+    for (int i = 0; i < n; ++i) {
+      std::vector<Ticket> running;
+      for (std::size_t k = 0; k < at_once; ++k) running.push_back(r.grant());
+      r.pass(50ms);
+      for (Ticket& t : running) t.finish(Outcome::success, r.now());
+    }
+  };
+  rounds(1, 40);
+  REQUIRE(r.status(0).slots == 8);
+  r.d.set_throttle(above_soft(), {}, r.now());
+  rounds(8, 100);
+  CHECK(r.status(0).slots == 8);
+  r.d.set_throttle({}, {}, r.now());
+  rounds(8, 25);
+  CHECK(r.status(0).slots > 8);
+}
+
 }  // namespace perigee::dispatch::test

@@ -257,7 +257,7 @@ def at_most_one_controller_of_a_queue(rig):
     until("one waits", lambda: waiting(perigee) == 1)
     time.sleep(0.6)
     second = Asked(perigee, get("/second"))
-    # Nothing was served yet, so the interval is a second; a probe or any other event finds that it has passed.
+    # Nothing was served yet, so the interval is a second; nobody else has to come for it to be noticed.
     expect("the oldest is told", (first.result().status, first.result().reason), (503, "throttled"))
     expect("the newest still waits", waiting(perigee), 1)
     page = perigee.page("queues")["pools"][0]

@@ -191,6 +191,38 @@ TEST_CASE("a Redis that hangs costs three calls their bound, and nobody more") {
   CHECK(w.ask().result);
 }
 
+TEST_CASE("a Redis that answers all, and all too late, is given up as well") {
+  World w;
+  w.use();
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(w.client.ready());
+    w.redis.links.back().stall(0, true);
+    CHECK_FALSE(w.ask().result);
+    w.loop.advance(1ms);
+    w.redis.links.back().stall(0, false);
+    w.redis.links.back().stall(1, false);
+    w.loop.run();
+  }
+  CHECK_FALSE(w.client.ready());
+}
+
+TEST_CASE("other settings do not wait for the pause of the old ones, and have one of their own") {
+  World w;
+  w.redis.answers["AUTH"] = "-WRONGPASS invalid username-password pair\r\n";
+  w.use();
+  w.loop.advance(60s);  // now the pause is five seconds
+  const int before = w.redis.connections;
+  w.use();
+  CHECK(w.redis.connections == before + 1);
+  w.loop.advance(60ms);
+  CHECK(w.redis.connections == before + 1);
+  w.loop.advance(100ms);
+  CHECK(w.redis.connections == before + 2);
+  w.redis.answers.clear();
+  w.use();
+  CHECK(w.client.ready());
+}
+
 TEST_CASE("a late answer goes to nobody else") {
   World w;
   w.use();
@@ -284,6 +316,43 @@ TEST_CASE("shared rates: the script's answer, and one that is gone is said in fu
   CHECK_FALSE(take());
   redis.answers["EVALSHA"] = "*1\r\n:1\r\n";
   CHECK_FALSE(take());
+  rates.client().stop();
+  loop.run_task(rates.client().join());
+}
+
+TEST_CASE("shared rates: whoever asks for the whole burst gets it, though its time is no whole number of microseconds") {
+  coro::ManualLoop loop;
+  FakeRedis redis(loop);
+  state::RedisCounters counters;
+  state::SharedRates rates(loop.executor(), redis.network, counters, 1);
+  state::RedisSettings settings;
+  settings.endpoint = kPlace;
+  rates.client().use(settings);
+  loop.run();
+  redis.answers["EVALSHA"] = "*3\r\n:1\r\n:333334\r\n:428572\r\n";
+  struct Body {
+    static Task<void> of(state::SharedRates& r, Result<state::SharedAnswer>& result) {
+      std::vector<state::SharedBucket> buckets{{"r", admission::RateSpec::of(3, 1s, 1), 1},
+                                               {"t", admission::RateSpec::of(70'000, 60s, 500), 500}};
+      auto taking = r.take(std::move(buckets));
+      result = co_await std::move(taking);
+    }
+  };
+  Result<state::SharedAnswer> answer;
+  loop.run_task(Body::of(rates, answer));
+  REQUIRE(answer);
+  // The script refuses where a cost is above its tolerance, however long nobody asked.
+  const std::vector<std::string>& asked = redis.seen.back();
+  REQUIRE(asked.size() == 10);
+  CHECK(std::stoll(asked[6]) <= std::stoll(asked[7]));
+  CHECK(std::stoll(asked[8]) <= std::stoll(asked[9]));
+  CHECK(answer->buckets[1].remaining == 0);
+  // One of them refused: the other one, that was whole, says so.
+  redis.answers["EVALSHA"] = "*3\r\n:0\r\n:0\r\n:100\r\n";
+  loop.run_task(Body::of(rates, answer));
+  REQUIRE(answer);
+  CHECK(answer->buckets[0].allowed);
+  CHECK_FALSE(answer->buckets[1].allowed);
   rates.client().stop();
   loop.run_task(rates.client().join());
 }

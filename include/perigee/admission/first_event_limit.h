@@ -21,7 +21,6 @@ struct FirstEventLimitConfig {
   double least = 1;        // slots: it never goes below
   double most = 1024;      // what the operator wrote: nor above
   double start = 8;
-  Duration objective{0};   // twice what it is believed to take unloaded, until ten windows told; 0 = unknown
 };
 
 class FirstEventLimit {
@@ -35,6 +34,8 @@ class FirstEventLimit {
   // The worker refused for want of capacity, timed out or broke: it was given too much, whatever the times say.
   bool on_overload(TimePoint now, std::uint32_t in_flight);
   void set_most(double most);
+  // The machine or the worker is short of something: nothing grows until this is taken back.
+  void hold_growth(bool held) { growth_held_ = held; }
 
   [[nodiscard]] std::uint32_t slots() const { return static_cast<std::uint32_t>(slots_); }
   [[nodiscard]] Duration base() const { return from_seconds(base_); }  // 0 = not known yet
@@ -59,6 +60,7 @@ class FirstEventLimit {
   double base_ = 0;        // seconds; 0 = not known
   bool climbing_ = true;   // never congested since the base was learnt: doubles
   bool overloaded_ = false;
+  bool growth_held_ = false;
   std::uint32_t most_in_flight_ = 0;
   std::uint32_t events_ = 0;  // of this window: samples and overloads
   std::uint32_t samples_ = 0;

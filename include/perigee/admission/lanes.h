@@ -95,14 +95,21 @@ class LaneQueue {
   [[nodiscard]] std::uint32_t count(RequestClass c) const { return by_class_[index(c)]; }
   [[nodiscard]] std::uint32_t count(Priority p) const { return by_priority_[index(p)]; }
   [[nodiscard]] std::uint32_t count(RequestClass c, Priority p) const { return lanes_[lane(c, p)].entries; }
-  // Entries that a newcomer of this priority would stand behind: at this priority or above.
-  [[nodiscard]] std::uint32_t entries_ahead(Priority priority) const;
 
   // Whose turn it is in a lane, or nullptr.
   [[nodiscard]] Waiting* front(RequestClass c, Priority p) const { return head(lanes_[lane(c, p)]); }
-  // Who came last, or first, whoever's turn it is. O(tenants that wait in the lane).
+  // Who came last, whoever's turn it is. O(tenants that wait in the lane).
   [[nodiscard]] Waiting* newest(RequestClass c, Priority p) const;
-  [[nodiscard]] Waiting* oldest(RequestClass c, Priority p) const;
+  // Each tenant's requests of a lane from its oldest on, as long as `f(Waiting&)` says true. `f` changes nothing.
+  template <typename F>
+  void from_oldest(RequestClass c, Priority p, F&& f) const {
+    const auto line = [&](const Line& l) {
+      auto* w = l.waiting.template front<Waiting>();
+      while (w != nullptr && f(*w)) w = l.waiting.template next_of<Waiting>(*w);
+    };
+    line(lanes_[lane(c, p)].common);
+    lanes_[lane(c, p)].tree.for_each(line);
+  }
   // The one behind in the same line, or nullptr; for walking past one that may use none of the free slots.
   [[nodiscard]] Waiting* next(const Waiting& waiting) const { return waiting.line->waiting.next_of<Waiting>(waiting); }
   // How many of its own tenant stand before it in this lane, those who left from the middle included.
@@ -154,13 +161,7 @@ class LaneQueue {
   // All of a lane, no matter in which order; for tests, as is check(): "" or what is wrong with a lane.
   template <typename F>
   void for_each(RequestClass c, Priority p, F&& f) const {
-    const auto line = [&](const Line& l) {
-      for (auto* w = l.waiting.template front<Waiting>(); w != nullptr; w = l.waiting.template next_of<Waiting>(*w)) {
-        f(*w);
-      }
-    };
-    line(lanes_[lane(c, p)].common);
-    lanes_[lane(c, p)].tree.for_each(line);
+    from_oldest(c, p, [&](Waiting& w) { return f(w), true; });
   }
   [[nodiscard]] const char* check() const;
 

@@ -1,8 +1,8 @@
 // Controllers of one pool's queue besides the law of admission: options, at most one a pool, off by default.
 //
 // codel  drops at dequeue what waited long while even the quickest of an interval waited too long.
-// lifo   while the queue has not been empty for an interval, takes the newest first and ends the oldest at once:
-//        somebody is answered in time instead of nobody.
+// lifo   while the queue has not been empty for an interval, takes the newest first and ends who has waited for an
+//        interval: somebody is answered in time instead of nobody.
 // pi     refuses at the door the share that keeps the queue short, by rank: low priorities and, within one, whole
 //        cohorts of clients, which change by the hour.
 // CoDel as in folly's variant (no square-root law); LIFO after Maurer, "Fail at Scale", ACM Queue 2015; the
@@ -107,9 +107,13 @@ class OverloadControl {
   void granted() { ++out_; }
   void serviced(Duration service) { median_.add(service); }
 
-  // lifo. The queue became empty, or is not any longer.
+  // lifo. The queue became empty (or was paused), or is not any longer.
   void set_waiting(bool somebody, TimePoint now);
-  [[nodiscard]] bool newest_first(TimePoint now) const;
+  // When the newest begin to go first, if it does not become empty; kNever where nobody waits, or for the others.
+  [[nodiscard]] TimePoint newest_first_at() const {
+    return kind_ == OverloadKind::lifo && waiting_ ? waiting_since_ + patience() : kNever;
+  }
+  [[nodiscard]] bool newest_first(TimePoint now) const { return now >= newest_first_at(); }
   // Longest wait of the oldest while the newest go first.
   [[nodiscard]] Duration patience() const { return DelayTarget::of(median_.value()).interval; }
 

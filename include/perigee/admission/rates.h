@@ -90,8 +90,9 @@ class Rates {
 
   // Puts the expected tokens into the matches: `input` and each key's usual answer. Only chats.
   void estimate(std::span<RateMatch> matches, std::uint64_t input);
-  // Looks at all of `matches`, then charges all or none.
-  RateVerdict take(std::span<RateMatch> matches, TimePoint now);
+  // Looks at all of `matches`, then charges all or none. Not `last`: what is allowed is not counted as such yet, for
+  // somebody else is still to be asked; count() or refund() follows.
+  RateVerdict take(std::span<RateMatch> matches, TimePoint now, bool last = true);
   // Somebody else decided (Redis): this is how the buckets stand, for the time when he is away.
   void mirror(std::span<RateMatch> matches, TimePoint now);
   void count(std::span<const RateMatch> matches, const RatePolicy* refused_by, bool for_tokens);

@@ -95,6 +95,7 @@ class RedisClient {
 
   [[nodiscard]] coro::Task<void> run();
   [[nodiscard]] coro::Task<Result<void>> live();
+  [[nodiscard]] coro::Task<void> rest(TimePoint until);
   [[nodiscard]] coro::Task<Result<void>> converse(Session& session);
   void greet(Session& session);
   [[nodiscard]] Result<void> answered(Session& session, RedisReply reply);
@@ -110,6 +111,7 @@ class RedisClient {
   RedisSettings settings_;
   Session* session_ = nullptr;  // the one in use, greeted
   coro::CancelSource* connection_ = nullptr;  // of the one there is
+  coro::CancelSource* pause_ = nullptr;       // or of the pause before the next one
   std::uint32_t timeouts_in_a_row_ = 0;
   TimePoint last_timeout_{};
   bool running_ = false;
