@@ -32,6 +32,7 @@
 #include "perigee/telemetry/log.h"
 #include "passed_sockets.h"
 #include "probing.h"
+#include "start_pages.h"
 #include "throttling.h"
 #include "tls_setup.h"
 #include "version.h"
@@ -151,6 +152,7 @@ class Application final : public admin::Control {
     probing_->set(**plan);
     throttling_ = std::make_unique<Throttling>(dispatcher_, *view_, log_);
     throttling_->set(**plan);
+    give_back_start_pages();
     log_.info("perigee is up", {{"version", kVersion}, {"workers", config_->workers.size()}, {"io_threads", threads_.size()},
                                 {"max_connections", connections}, {"config", config_->source}});
     co_return true;

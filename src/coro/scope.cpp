@@ -8,9 +8,9 @@ namespace perigee::coro {
 // The outermost coroutine of a child: starts at once and destroys itself at its end.
 struct Scope::Root {
   struct promise_type : PromiseBase {
-    promise_type(Scope& scope, Task<void>&) {
+    promise_type(Scope& scope, CancelSource& source, Task<void>&) {
       executor = &scope.executor_;
-      cancel = &scope.source_;
+      cancel = &source;
     }
     Root get_return_object() noexcept { return {}; }
     std::suspend_never initial_suspend() noexcept { return {}; }
@@ -20,7 +20,7 @@ struct Scope::Root {
   };
 };
 
-Scope::Root Scope::run(Scope& scope, Task<void> task) {
+Scope::Root Scope::run(Scope& scope, CancelSource&, Task<void> task) {
   try {
     co_await task;
   } catch (...) {
@@ -32,10 +32,10 @@ Scope::Root Scope::run(Scope& scope, Task<void> task) {
   scope.ended();
 }
 
-void Scope::spawn(Task<void> task) {
+void Scope::spawn(Task<void> task, CancelSource& source) {
   ++live_;
   idle_.reset();
-  run(*this, std::move(task));
+  run(*this, source, std::move(task));
 }
 
 void Scope::ended() {

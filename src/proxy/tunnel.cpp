@@ -1,8 +1,7 @@
 // A tunnel: after a 101 the two connections speak something that is no longer ours. Bytes go both ways,
 // each side's end is passed on, and the tunnel is over when both have ended or one has broken.
 #include "inner.h"
-#include "perigee/coro/deadline.h"
-#include "perigee/coro/scope.h"
+#include "perigee/coro/event.h"
 #include "stages.h"
 
 namespace perigee::proxy {
@@ -15,17 +14,15 @@ namespace {
 constexpr Duration kHalfOpen = std::chrono::seconds(30);
 constexpr Error kHalfOpenTooLong{ErrorKind::timeout, Side::internal, Sent::maybe, 0, "one side of the tunnel did not end"};
 
-// What both directions share while they wait.
+// What both directions share while they wait. They wait under the source of the connection, and the clock that it
+// has is theirs: there is no request any longer that would need either.
 struct Tunnel {
-  explicit Tunnel(Exchange& exchange)
-      : x(exchange), directions(x.proxy.executor(), &x.client.source), half(x.proxy.executor(), directions.source()) {}
-
   [[nodiscard]] net::Stream& stream_of(Side side) const { return side == Side::client ? *x.client.stream : *x.upstream->stream; }
   [[nodiscard]] net::Stream& across(Side side) const { return stream_of(side == Side::client ? Side::upstream : Side::client); }
+  void end(const Error& why) const { x.client.source.cancel(why); }
 
   Exchange& x;
-  coro::Scope directions;
-  coro::Deadline half;  // runs once one side has ended
+  coro::Event client_done;  // the direction that came from the client is over
 };
 
 enum class Then : std::uint8_t { read_on, catch_up, last_words, over };
@@ -35,18 +32,18 @@ Then pass_on(Tunnel& t, Side from, const Result<net::Bytes>& got) {
   net::Stream& to = t.across(from);
   if (!got && got.error().kind == ErrorKind::eof) {
     to.shutdown();
-    t.half.set_after(kHalfOpen, kHalfOpenTooLong);
+    t.x.client.deadline.set_after(kHalfOpen, kHalfOpenTooLong);
     return Then::last_words;
   }
   if (!got) {
     Error error = got.error();
     if (error.side == Side::internal) error.side = from;
-    t.directions.cancel(error);
+    t.end(error);
     return Then::over;
   }
   const auto sent = to.write(*got);
   if (!sent) {
-    t.directions.cancel(Error{ErrorKind::reset, from, Sent::maybe, sent.error().code, "the tunnel broke"});
+    t.end(Error{ErrorKind::reset, from, Sent::maybe, sent.error().code, "the tunnel broke"});
     return Then::over;
   }
   return to.backlog() > net::kBacklogHigh ? Then::catch_up : Then::read_on;
@@ -60,29 +57,38 @@ Task<bool> backlog_below(net::Stream& stream, std::size_t bytes) {
 
 // One direction, until its side ends or the tunnel is over.
 Task<void> pour(Tunnel& t, Side from) {
-  for (;;) {
+  bool more = true;
+  while (more) {
     const auto got = co_await t.stream_of(from).read();
     const Then then = pass_on(t, from, got);
     if (then == Then::read_on) continue;
-    if (then == Then::over) co_return;
+    more = then == Then::catch_up;
+    if (then == Then::over) break;
     // Closing drops what is not out yet: nothing of the last words may be left.
-    const bool taken = co_await backlog_below(t.across(from), then == Then::last_words ? 0 : net::kBacklogLow);
-    if (!taken || then == Then::last_words) co_return;
+    const bool taken = co_await backlog_below(t.across(from), more ? net::kBacklogLow : 0);
+    more = more && taken;
   }
+  if (from == Side::client) t.client_done.set();
+}
+
+Task<void> client_done(Tunnel& t) {
+  const auto done = co_await t.client_done.wait();
+  static_cast<void>(done);  // nothing can end this wait early
 }
 
 }  // namespace
 
 Task<Result<void>> tunnel(Exchange& x) {
+  coro::CancelSource& over = x.client.source;
   x.client.deadline.clear();
   x.client.stream->watch_end(nullptr, Side::client);
   x.proxy.metrics().add(telemetry::Count::tunnels_begun);
-  Tunnel t(x);
-  t.directions.spawn(pour(t, Side::client));
-  co_await coro::under(t.directions.source(), pour(t, Side::upstream));
-  co_await coro::shielded(t.directions.join());
+  Tunnel t{x, {}};
+  x.proxy.scope.spawn(pour(t, Side::client), over);
+  co_await pour(t, Side::upstream);
+  co_await coro::shielded(client_done(t));
+  x.client.deadline.clear();
   x.proxy.metrics().add(telemetry::Count::tunnels_ended);
-  const coro::CancelSource& over = t.directions.source();
   const bool half_open = over.cancelled() && over.reason().detail == kHalfOpenTooLong.detail;
   if (over.cancelled() && !half_open) co_return std::unexpected(over.reason());
   // Both sides have ended in good order, or one had long enough to do so.

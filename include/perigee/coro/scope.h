@@ -25,7 +25,9 @@ class Scope {
   Scope& operator=(const Scope&) = delete;
   ~Scope();
 
-  void spawn(Task<void> task);
+  void spawn(Task<void> task) { spawn(std::move(task), source_); }
+  // Under a source of the caller's choice, which must outlive it and be cancelled with this scope's own.
+  void spawn(Task<void> task, CancelSource& source);
   void cancel(const Error& reason) { source_.cancel(reason); }
   [[nodiscard]] CancelSource& source() { return source_; }
   [[nodiscard]] Executor& executor() { return executor_; }
@@ -39,7 +41,7 @@ class Scope {
 
  private:
   struct Root;
-  static Root run(Scope& scope, Task<void> task);
+  static Root run(Scope& scope, CancelSource& source, Task<void> task);
   void ended();
 
   Executor& executor_;
