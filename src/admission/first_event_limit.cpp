@@ -14,6 +14,7 @@ constexpr Duration kStale = std::chrono::seconds(30);  // a window with too few 
 constexpr Duration kMemory = std::chrono::minutes(10);
 constexpr std::uint32_t kEventsNeeded = 10;
 constexpr std::uint32_t kSearchNeeded = 30;  // the median of ten is off by a third now and then
+constexpr std::uint32_t kQuietNeeded = 10;
 constexpr std::uint32_t kWindowsAtLeast = 5;
 constexpr double kCongested = 2.5;
 constexpr double kCut = 0.9;
@@ -22,7 +23,8 @@ constexpr double kSearchSlots = 2;
 }  // namespace
 
 FirstEventLimit::FirstEventLimit(const FirstEventLimitConfig& config, TimePoint now)
-    : config_(config), slots_(std::clamp(config.start, config.least, config.most)), window_(now) {}
+    : config_(config), slots_(std::clamp(config.start, config.least, config.most)),
+      base_(to_seconds(config.objective) / 2), climbing_(config.objective == Duration::zero()), window_(now) {}
 
 void FirstEventLimit::set_most(double most) {
   config_.most = std::max(most, config_.least);
@@ -95,11 +97,12 @@ void FirstEventLimit::steer(double median) {
   at_least_ = 0;
   quiet_windows_ = 0;
   climbing_ = true;
-  base_ = 0;
+  base_ = to_seconds(config_.objective) / 2;
 }
 
 void FirstEventLimit::learn_base(TimePoint now, double median) {
   quiet_[quiet_windows_++ % kQuiet] = {now, median};
+  if (quiet_windows_ < kQuietNeeded && config_.objective != Duration::zero()) return;
   std::array<double, kQuiet> recent;
   std::size_t n = 0;
   for (std::size_t i = 0; i < std::min<std::size_t>(quiet_windows_, kQuiet); ++i) {

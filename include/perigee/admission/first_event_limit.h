@@ -21,6 +21,7 @@ struct FirstEventLimitConfig {
   double least = 1;        // slots: it never goes below
   double most = 1024;      // what the operator wrote: nor above
   double start = 8;
+  Duration objective{0};   // twice what it is believed to take unloaded, until ten windows told; 0 = unknown
 };
 
 class FirstEventLimit {
