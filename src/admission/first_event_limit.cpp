@@ -26,9 +26,12 @@ FirstEventLimit::FirstEventLimit(const FirstEventLimitConfig& config, TimePoint 
     : config_(config), slots_(std::clamp(config.start, config.least, config.most)),
       base_(to_seconds(config.objective) / 2), climbing_(config.objective == Duration::zero()), window_(now) {}
 
-void FirstEventLimit::set_most(double most) {
+void FirstEventLimit::configure(double most, Duration objective) {
   config_.most = std::max(most, config_.least);
   slots_ = std::min(slots_, config_.most);
+  if (objective == config_.objective) return;
+  config_.objective = objective;
+  if (quiet_windows_ < kQuietNeeded) base_ = to_seconds(objective) / 2;
 }
 
 bool FirstEventLimit::on_sample(TimePoint now, Duration took, std::uint32_t in_flight) {

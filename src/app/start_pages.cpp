@@ -10,6 +10,12 @@
 namespace perigee::app {
 namespace {
 
+#ifdef NDEBUG
+constexpr bool kDebugged = false;
+#else
+constexpr bool kDebugged = true;
+#endif
+
 // Read-only segments only: they hold what their file holds. Others have been written, by relocation at least.
 int give_back_segments(dl_phdr_info* object, std::size_t, void* page_size) {
   const std::uintptr_t page = *static_cast<const std::uintptr_t*>(page_size);
@@ -28,10 +34,9 @@ int give_back_segments(dl_phdr_info* object, std::size_t, void* page_size) {
 
 void give_back_start_pages() {
   malloc_trim(0);
-#ifdef NDEBUG
+  if (kDebugged) return;
   auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
   dl_iterate_phdr(give_back_segments, &page);
-#endif
 }
 
 }  // namespace perigee::app

@@ -46,6 +46,7 @@ dispatch::Policy policy_of(const config::Config& config) {
   policy.head_lag.least_slots = config.slots.floor;
   policy.steered = config.slots.steering == config::Steering::head_lag;
   policy.http_adaptive = config.slots.http_steering == config::HttpSteering::adaptive;
+  if (config.slots.http_objective != config::kNoClock) policy.http_objective = config.slots.http_objective;
   policy.picker = config::kPickerNames[static_cast<std::size_t>(config.balancing.picker)];
   policy.hold.hold = config.balancing.hold;
   policy.breaker.consecutive = config.breaker.consecutive;

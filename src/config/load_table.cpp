@@ -56,6 +56,9 @@ Codec<Slots> slots() {
         "Slots of a worker that is not ORBIT, unless max_concurrent_requests is written");
   t.add("http_steering", &Slots::http_steering, one_of<HttpSteering>(kHttpSteeringNames),
         "`fixed`: they stay as written; `adaptive`: found from the times to the first event, below what is written");
+  t.add("http_objective", &Slots::http_objective, duration_or_none(1ms, 10min),
+        "Adaptive: a time to the first event that is well for these workers, about twice what it takes with nothing "
+        "else to do; held to until ten quiet seconds have told. none: found by searching");
   t.add("critical", &Slots::critical, count(1, 1000),
         "Extra slots a worker that only critical requests take");
   return section(std::move(t));

@@ -54,6 +54,9 @@ std::string slots_text(const Config& c) {
   out += ", ceiling " + std::to_string(c.slot_ceiling(any, WorkerKind::orbit)) + "; other workers " +
          std::to_string(c.slot_ceiling(any, WorkerKind::http));
   if (c.slots.http_steering == HttpSteering::adaptive) out += " at most, adaptive";
+  if (c.slots.http_steering == HttpSteering::adaptive && c.slots.http_objective != kNoClock) {
+    out += " from " + write_duration(c.slots.http_objective) + " to the first event";
+  }
   return out;
 }
 

@@ -198,10 +198,11 @@ void Core::set_http_slots(Backend& b) {
   if (!policy_.http_adaptive) {
     b.limit.reset();
   } else if (b.limit) {
-    b.limit->set_most(ceiling_of(b));
+    b.limit->configure(ceiling_of(b), policy_.http_objective);
   } else {
     admission::FirstEventLimitConfig config;
     config.most = ceiling_of(b);
+    config.objective = policy_.http_objective;
     b.limit.emplace(config, now_);
   }
   b.lag.set_ceiling(b.limit ? b.limit->slots() : ceiling_of(b));

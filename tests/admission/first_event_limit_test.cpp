@@ -171,7 +171,7 @@ TEST_CASE("slots double while the times stay, then grow by one, and are cut by a
     CHECK(s.limit.slots() == 26);
   }
   SUBCASE("what the operator wrote is the ceiling") {
-    s.limit.set_most(10);
+    s.limit.configure(10, 0ms);
     CHECK(s.limit.slots() == 10);
     for (int i = 0; i < 10; ++i) s.window(50ms, 10);
     CHECK(s.limit.slots() == 10);

@@ -240,4 +240,25 @@ TEST_CASE("slots of a worker that is not ORBIT are found below what is written, 
   r.check();
 }
 
+TEST_CASE("slots of other workers: an objective holds until it was measured, and a reload may write another") {
+  Setup s = setup_of(1, WorkerKind::http, 20);
+  s.policy.http_adaptive = true;
+  s.policy.http_objective = 100ms;
+  Rig r(s);
+  CHECK(r.status(0).base_seconds == doctest::Approx(.05));
+  r.setup.policy.http_objective = 300ms;
+  REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+  CHECK(r.status(0).base_seconds == doctest::Approx(.15));
+  for (int i = 0; i < 200; ++i) {
+    Ticket t = r.grant();
+    r.pass(70ms);
+    t.finish(Outcome::success, r.now());
+  }
+  CHECK(r.status(0).base_seconds == doctest::Approx(.07));
+  r.setup.policy.http_objective = 400ms;
+  REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+  CHECK(r.status(0).base_seconds == doctest::Approx(.07));
+  r.check();
+}
+
 }  // namespace perigee::dispatch::test

@@ -34,7 +34,8 @@ class FirstEventLimit {
   bool on_sample(TimePoint now, Duration took, std::uint32_t in_flight);
   // The worker refused for want of capacity, timed out or broke: it was given too much, whatever the times say.
   bool on_overload(TimePoint now, std::uint32_t in_flight);
-  void set_most(double most);
+  // What the operator changed; what was measured stays.
+  void configure(double most, Duration objective);
   // The machine or the worker is short of something: nothing grows until this is taken back.
   void hold_growth(bool held) { growth_held_ = held; }
 

@@ -199,6 +199,7 @@ struct Slots {
   std::uint32_t floor = 4;                 // steering never goes below
   std::uint32_t http = 1024;               // other worker where max_concurrent_requests is not written
   HttpSteering http_steering = HttpSteering::fixed;  // adaptive: `http` is the ceiling
+  Duration http_objective = kNoClock;      // time to the first event to steer for until it was measured; kNoClock = unknown
   std::uint32_t critical = 4;              // extra ones that only critical requests take
   bool operator==(const Slots&) const = default;
 };

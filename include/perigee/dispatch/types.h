@@ -93,6 +93,7 @@ struct Policy {
   admission::HeadLagConfig head_lag;  // `ceiling` is each backend's own
   bool steered = true;                // false: ORBIT workers keep the pace and slots they start with
   bool http_adaptive = false;         // slots of other workers follow their times to the first event
+  Duration http_objective{0};         // of that time, until it was measured; 0 = unknown
   std::string picker = "least_loaded";  // a name of balancing::picker_names()
   balancing::CostModel orbit_costs = balancing::orbit_costs();    // in pools with an ORBIT backend
   balancing::CostModel http_costs = balancing::waiting_costs();   // in others
