@@ -49,10 +49,16 @@ def setup(perigee, orbit_sim):
     support.PROGRAM = os.path.abspath(orbit_sim)
 
 
+GIVEN_PORTS = set()
+
+
 def free_port():
-    """A port below those that the kernel gives away by itself, free now."""
+    """A port below those that the kernel gives away by itself, free now, and given to nobody before."""
     for _ in range(1000):
         port = random.SystemRandom().randrange(12000, 32000)
+        if port in GIVEN_PORTS:
+            continue
+        GIVEN_PORTS.add(port)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
