@@ -158,6 +158,7 @@ struct Exchange {
   // --- the attempt that is under way: its right to run, and its connection
   dispatch::Ticket ticket;
   UpstreamPtr upstream;
+  net::StreamPtr far_end;      // of a tunnel: all that is left of its `upstream`
 
   // --- the answer
   bool head_sent = false;      // bytes of a worker's final answer, or of ours, went to the client

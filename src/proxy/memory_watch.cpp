@@ -21,6 +21,7 @@ std::size_t held_by(const Client& client) {
   if (x == nullptr) return bytes;
   bytes += x->out.size();
   if (x->upstream && x->upstream->stream) bytes += held_by(*x->upstream->stream);
+  if (x->far_end) bytes += held_by(*x->far_end);
   return bytes;
 }
 

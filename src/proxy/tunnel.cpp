@@ -17,7 +17,7 @@ constexpr Error kHalfOpenTooLong{ErrorKind::timeout, Side::internal, Sent::maybe
 // What both directions share while they wait. They wait under the source of the connection, and the clock that it
 // has is theirs: there is no request any longer that would need either.
 struct Tunnel {
-  [[nodiscard]] net::Stream& stream_of(Side side) const { return side == Side::client ? *x.client.stream : *x.upstream->stream; }
+  [[nodiscard]] net::Stream& stream_of(Side side) const { return side == Side::client ? *x.client.stream : *x.far_end; }
   [[nodiscard]] net::Stream& across(Side side) const { return stream_of(side == Side::client ? Side::upstream : Side::client); }
   void end(const Error& why) const { x.client.source.cancel(why); }
 
@@ -83,17 +83,18 @@ Task<Result<void>> tunnel(Exchange& x) {
   x.client.deadline.clear();
   x.client.stream->watch_end(nullptr, Side::client);
   x.proxy.metrics().add(telemetry::Count::tunnels_begun);
+  x.far_end = std::move(x.upstream->stream);
+  x.upstream.reset();
   Tunnel t{x, {}};
   x.proxy.scope.spawn(pour(t, Side::client), over);
   co_await pour(t, Side::upstream);
   co_await coro::shielded(client_done(t));
   x.client.deadline.clear();
   x.proxy.metrics().add(telemetry::Count::tunnels_ended);
+  // Where both sides have ended in good order nothing is cut short; nor where one had long enough to do so.
+  part_from(x.proxy, std::move(x.far_end));
   const bool half_open = over.cancelled() && over.reason().detail == kHalfOpenTooLong.detail;
   if (over.cancelled() && !half_open) co_return std::unexpected(over.reason());
-  // Both sides have ended in good order, or one had long enough to do so.
-  part_from(x.proxy, std::move(x.upstream->stream));
-  x.upstream.reset();
   co_return Result<void>{};
 }
 

@@ -17,7 +17,7 @@
 
 namespace perigee::coro {
 
-class Scope {
+class Scope final : private TaskOwner {
  public:
   // `parent`: a source whose cancelling also cancels this scope; may be null.
   explicit Scope(Executor& executor, CancelSource* parent = nullptr) : executor_(executor), source_(parent) {}
@@ -40,9 +40,7 @@ class Scope {
   [[nodiscard]] std::exception_ptr take_exception() { return std::exchange(exception_, nullptr); }
 
  private:
-  struct Root;
-  static Root run(Scope& scope, CancelSource& source, Task<void> task);
-  void ended();
+  void child_ended(std::exception_ptr thrown) noexcept override;
 
   Executor& executor_;
   ChildCancelSource source_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstdint>
 #include <exception>
 #include <optional>
 #include <type_traits>
@@ -44,6 +45,17 @@ struct PromiseBase {
   void unhandled_exception() noexcept { exception = std::current_exception(); }
 };
 
+// Of coroutines that nobody awaits: see Scope.
+class TaskOwner {
+ public:
+  // The coroutine is over, its locals are gone; the frame goes when this returns. Must resume nothing.
+  virtual void child_ended(std::exception_ptr thrown) noexcept = 0;
+
+ protected:
+  TaskOwner() = default;
+  ~TaskOwner() = default;
+};
+
 template <typename T = void>
 class Task;
 
@@ -66,10 +78,34 @@ struct Promise : PromiseBase {
   }
 };
 
+// One that is spawned has nobody who awaits it: it frees its own frame, and tells its owner instead. The owner's
+// address is in the continuation's place, odd. A coroutine around it would cost each connection a frame.
 template <>
 struct Promise<void> : PromiseBase {
+  Promise() noexcept = default;
+  Promise(const Promise&) = delete;
+  Promise& operator=(const Promise&) = delete;
+  ~Promise() {
+    if (owned()) owner().child_ended(std::move(exception));
+  }
   Task<void> get_return_object() noexcept;
   void return_void() noexcept {}
+
+  struct Final : FinalAwaiter {
+    bool owned;
+    bool await_ready() const noexcept { return owned; }  // then the coroutine goes on to its end
+  };
+  Final final_suspend() const noexcept { return {{}, owned()}; }
+
+  void set_owner(TaskOwner& owner) noexcept {
+    continuation = std::coroutine_handle<>::from_address(reinterpret_cast<char*>(&owner) + 1);
+  }
+  [[nodiscard]] bool owned() const noexcept {
+    return (reinterpret_cast<std::uintptr_t>(continuation.address()) & 1U) != 0;
+  }
+  [[nodiscard]] TaskOwner& owner() const noexcept {
+    return *reinterpret_cast<TaskOwner*>(static_cast<char*>(continuation.address()) - 1);
+  }
   void take() const {
     if (exception) std::rethrow_exception(exception);
   }
@@ -102,6 +138,18 @@ class [[nodiscard]] Task {
     return start(parent, parent.promise().executor, parent.promise().cancel);
   }
   T await_resume() const { return handle_.promise().take(); }
+
+  // Runs at once, up to its first wait, and belongs to itself; `owner` outlives it.
+  void detach(TaskOwner& owner, Executor& executor, CancelSource& source) &&
+    requires std::is_void_v<T>
+  {
+    const Handle handle = std::exchange(handle_, {});
+    promise_type& promise = handle.promise();
+    promise.executor = &executor;
+    promise.cancel = &source;
+    promise.set_owner(owner);
+    handle.resume();
+  }
 
  private:
   friend promise_type;
