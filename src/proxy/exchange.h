@@ -111,7 +111,9 @@ struct Times {
 // Operator's routes whose head fits and whose model is still to be seen, and what the request is without them.
 struct ModelRoutes {
   std::vector<std::uint16_t> candidates;  // indices into config.routes, in order
-  admission::RouteVerdict plain;          // by ORBIT's own table
+  // In front of others, and in front of ORBIT: a route may lead from one kind to the other.
+  std::array<admission::RouteVerdict, 2> plain;
+  std::array<http::SseDialect, 2> dialect{};
   std::optional<Priority> earned;         // by a trusted peer's word or the tenant's key
 };
 

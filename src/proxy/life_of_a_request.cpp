@@ -28,7 +28,7 @@ Task<Result<void>> seek_answer(Exchange& x) {
     CO_TRY_VOID(body);
   }
   x.times.read = x.proxy.now();
-  look_into_body(x);
+  CO_TRY_VOID(look_into_body(x));
 
   if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
   start_heart_beats(x);

@@ -147,12 +147,12 @@ void route_by_model(Exchange& x, const http::JsonText& model) {
   for (const std::uint16_t i : put_off->candidates) {
     const config::Route& route = x.plan->config->routes[i];
     if (!model_matches(route.model, name)) continue;
-    x.verdict = put_off->plain;
     x.pool_index = 0;
     x.pool = x.plan->pools[0];
     x.orbit = x.proxy.parts.dispatcher.pool_kind(x.pool) != WorkerKind::http;
     choose_pool(x, route);
-    if (!x.orbit) x.verdict.request_class = RequestClass::other;
+    x.verdict = put_off->plain[x.orbit ? 1 : 0];
+    x.dialect = put_off->dialect[x.orbit ? 1 : 0];
     apply(x, &route);
     apply_earned(x, put_off->earned);
     x.replay = x.verdict.replay;
@@ -166,7 +166,8 @@ void apply_deadline_field(Exchange& x, bool trusted) {
   const std::string_view text = x.proxy.request_table.value(HeaderName::x_request_deadline);
   std::uint32_t ms = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ms);
-  if (error == std::errc{} && end == text.data() + text.size()) x.deadline_ms = ms;
+  // None left is no clock at all: the request is late already.
+  if (error == std::errc{} && end == text.data() + text.size()) x.deadline_ms = std::max(ms, 1U);
 }
 
 // The client's address where trusted peers stand between: from the right, the first hop that is not trusted, or the
@@ -196,6 +197,27 @@ std::array<char, http::kTraceparentBytes> begin_trace(Exchange& x) {
 http::SseDialect dialect_of(std::string_view path, bool orbit) {
   if (path == "/v1/chat/completions") return http::SseDialect::openai;
   return orbit && path == "/v1/chat" ? http::SseDialect::orbit_chat : http::SseDialect::generic;
+}
+
+// To be asked of every verdict that takes effect, whichever route brought it.
+Result<void> operators_alone(const Exchange& x) {
+  if (!x.verdict.operators_only || x.trusted || x.plan->config->admin_routes != config::AdminRoutes::trusted) return {};
+  return fail(ErrorKind::protocol, "for operators only", Side::client, 403);
+}
+
+// What the request is in front of one kind of worker. `path` was read as the default pool's kind reads it; ORBIT takes
+// `%2F` for a slash also where it is not the default.
+Result<admission::RouteVerdict> verdict_before(const Exchange& x, bool orbit, std::string_view path, bool preflight) {
+  const std::string_view target = x.proxy.request_head.target;
+  const std::string_view method = x.proxy.request_head.method_text;
+  if (!orbit) return admission::classify(method, path, WorkerKind::http, preflight);
+  if (x.plan->config->encoded_slash != config::EncodedSlash::pass || target.find('%') == std::string_view::npos) {
+    return admission::classify(method, path, WorkerKind::orbit, preflight);
+  }
+  std::vector<char> place(target.size());
+  const http::NormalPath read = http::normalise_path(target, http::EncodedSlash::separator, place);
+  if (!read.ok()) return fail(ErrorKind::protocol, read.refused, Side::client, 400);
+  return admission::classify(method, read.path, WorkerKind::orbit, preflight);
 }
 
 }  // namespace
@@ -228,16 +250,19 @@ Result<void> route(Exchange& x) {
   x.event_stream_accepted = table.value(HeaderName::accept).starts_with("text/event-stream");
   const bool preflight = x.head.method == http::Method::options && !origin.empty() &&
                          table.has(HeaderName::request_method);
-  x.verdict = admission::classify(head.method_text, normal.path, x.orbit ? WorkerKind::orbit : WorkerKind::http, preflight);
-  if (x.model_routes) x.model_routes->plain = x.verdict;
+  TRY(x.verdict, verdict_before(x, x.orbit, normal.path, preflight));
+  if (x.model_routes) {
+    for (const bool orbit : {false, true}) {
+      TRY(x.model_routes->plain.at(orbit ? 1 : 0), verdict_before(x, orbit, normal.path, preflight));
+      x.model_routes->dialect.at(orbit ? 1 : 0) = dialect_of(normal.path, orbit);
+    }
+  }
   apply(x, written);
   identify(x, normal.path);
   if (x.model_routes) x.model_routes->earned = earned_priority(x);
   apply_earned(x, earned_priority(x));
   apply_deadline_field(x, x.trusted);
-  if (x.verdict.operators_only && !x.trusted && config.admin_routes == config::AdminRoutes::trusted) {
-    return fail(ErrorKind::protocol, "for operators only", Side::client, 403);
-  }
+  TRY_VOID(operators_alone(x));
   x.replay = x.verdict.replay;
 
   const std::uint64_t bound = config.bodies.of(x.verdict.request_class, x.orbit);
@@ -276,14 +301,16 @@ void forward_head(Exchange& x) {
   x.out_head_bytes = static_cast<std::uint32_t>(x.out.size());
 }
 
-void look_into_body(Exchange& x) {
-  const bool for_stream = x.verdict.stream_look != admission::StreamLook::none;
-  if (!for_stream && !x.model_routes) return;
+Result<void> look_into_body(Exchange& x) {
+  if (x.verdict.stream_look == admission::StreamLook::none && !x.model_routes) return {};
   // All that is in memory: 64 KiB, and what came with their last byte.
   const std::string_view body = x.out.view().substr(x.out_head_bytes);
   const http::JsonPeek peek = http::peek_json(body, x.body_complete, body.size());
-  if (x.model_routes) route_by_model(x, peek.model);
-  if (!for_stream) return;
+  if (x.model_routes) {
+    route_by_model(x, peek.model);
+    TRY_VOID(operators_alone(x));
+  }
+  if (x.verdict.stream_look == admission::StreamLook::none) return {};
   if (x.verdict.stream_look == admission::StreamLook::stream_field) {
     x.streamed = peek.stream == http::Tristate::yes;
   } else {
@@ -291,6 +318,7 @@ void look_into_body(Exchange& x) {
   }
   // What the operator wrote stands; only the built-in rule depends on the kind of answer.
   if (!x.replay_written) x.replay = admission::effective_replay(x.verdict, x.streamed);
+  return {};
 }
 
 }  // namespace perigee::proxy

@@ -30,10 +30,11 @@ coro::Task<Result<void>> take_body(Exchange& x);
 // Class, priority, replay, pool, bounds. Refuses ambiguous paths and bodies over their bound.
 Result<void> route(Exchange& x);
 void forward_head(Exchange& x);
-// --- tenants.cpp: whose request it is, and the rates that hold for it. In the same turn.
+// Later, of the first bytes of the body: streamed or not, and where a route by model leads.
+Result<void> look_into_body(Exchange& x);
+
+// --- tenants.cpp: whose request it is, and the rates that hold for it. In the turn in which the head was parsed.
 void identify(Exchange& x, std::string_view path);
-// What the first bytes of the body say (streamed or not).
-void look_into_body(Exchange& x);
 
 // --- rates.cpp: which rates hold for a request (x.rates; none: null); whether it may go; what it cost in the end.
 void match_rates(Exchange& x, std::string_view path, const admission::Claims& claims);

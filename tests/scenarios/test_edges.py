@@ -296,6 +296,29 @@ def an_operator_s_routes(rig):
     expect("a trusted peer", answer.status, 200)
 
 
+@scenario(weight=2)
+def an_operator_s_routes_by_model(rig):
+    """A route by `model` leads to ORBIT from the pool of another kind: it leads no client around `admin_routes`."""
+    front, sim = rig.worker(), rig.sim()
+    pools = "pools: {front: {workers: [front]}}\nroutes: [{model: 'o*', pool: default}, {path: '/*', pool: front}]\n"
+    perigee = rig.perigee(
+        [f"{{url: 'http://127.0.0.1:{front.port}', kind: http, name: front}}", sim], f"{pools}admin_routes: trusted\n"
+    )
+    key = f"X-API-Key: {harness.support.KEY}"
+    until("both up", lambda: all(b["up"] for b in perigee.page("backends")["backends"]))
+    for path in ("/admin/pause", "/admin/%70ause", "/admin%2Fpause"):
+        answer = perigee.ask(post(path, {"model": "orbit"}, key))
+        expect(path, (answer.status, answer.reason), (403, "forbidden"))
+        expect("sent to workers", perigee.line(id=answer.fields["x-request-id"])["attempts"], 0)
+    chat = {"model": "orbit", "messages": [{"role": "user", "content": "hello"}]}
+    answer = perigee.ask(post("/v1/chat/completions", chat, key, "X-Session-ID: s"))
+    expect("chats go on", answer.status, 200)
+    expect("as chats", perigee.line(id=answer.fields["x-request-id"])["class"], "chat")
+    perigee.write_config(more=f"{pools}admin_routes: trusted\ntrusted: [127.0.0.1]\n")
+    perigee.reload()
+    expect("a trusted peer", perigee.ask(post("/admin/pause", {"model": "orbit"}, key)).status, 200)
+
+
 class Manager:
     """systemd's side of sd_notify."""
 
