@@ -49,6 +49,12 @@ Then pass_on(Tunnel& t, Side from, const Result<net::Bytes>& got) {
   return to.backlog() > net::kBacklogHigh ? Then::catch_up : Then::read_on;
 }
 
+// Leaves its result where it lies: a copy would be in the frame for as long as the tunnel is silent.
+struct Read : net::Stream::Read {
+  using net::Stream::Read::Read;
+  const Result<net::Bytes>& await_resume() const { return result(); }
+};
+
 // A frame of its own, because it is rare and a tunnel may be silent for hours.
 Task<bool> backlog_below(net::Stream& stream, std::size_t bytes) {
   const auto drained = co_await stream.drained(bytes);
@@ -59,8 +65,7 @@ Task<bool> backlog_below(net::Stream& stream, std::size_t bytes) {
 Task<void> pour(Tunnel& t, Side from) {
   bool more = true;
   while (more) {
-    const auto got = co_await t.stream_of(from).read();
-    const Then then = pass_on(t, from, got);
+    const Then then = pass_on(t, from, co_await Read(t.stream_of(from)));
     if (then == Then::read_on) continue;
     more = then == Then::catch_up;
     if (then == Then::over) break;
@@ -85,6 +90,8 @@ Task<Result<void>> tunnel(Exchange& x) {
   x.proxy.metrics().add(telemetry::Count::tunnels_begun);
   x.far_end = std::move(x.upstream->stream);
   x.upstream.reset();
+  x.texts().drop(Texts::kCors);
+  x.texts().drop(Texts::kUpgradeProtocol);
   Tunnel t{x, {}};
   x.proxy.scope.spawn(pour(t, Side::client), over);
   co_await pour(t, Side::upstream);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <coroutine>
+#include <utility>
 
 #include "perigee/coro/cancel.h"
 #include "perigee/coro/executor.h"
@@ -18,7 +19,7 @@ class Wait : private ReadyNode, private CancelHook {
   Wait(const Wait&) = delete;
   Wait& operator=(const Wait&) = delete;
 
-  [[nodiscard]] bool waiting() const { return waiting_; }
+  [[nodiscard]] bool waiting() const { return executor_ != nullptr; }
 
  protected:
   // Called once, when the wait was cancelled: detach and keep the reason for await_resume().
@@ -30,7 +31,6 @@ class Wait : private ReadyNode, private CancelHook {
   template <typename P>
   bool suspend(std::coroutine_handle<P> h) {
     handle_ = h;
-    executor_ = h.promise().executor;
     CancelSource* source = h.promise().cancel;
     if (source != nullptr) {
       if (source->cancelled()) {
@@ -39,28 +39,25 @@ class Wait : private ReadyNode, private CancelHook {
       }
       source->add(*this);
     }
-    waiting_ = true;
+    executor_ = h.promise().executor;
     return true;
   }
 
   [[nodiscard]] Executor& executor() const { return *executor_; }
 
   void wake() {
-    if (!waiting_) return;
-    leave();
-    executor_->post(*this);
+    if (Executor* executor = leave()) executor->post(*this);
   }
   // The frame may be gone when this returns.
   void resume_now() {
-    if (!waiting_) return;
-    leave();
-    handle_.resume();
+    if (leave() != nullptr) handle_.resume();
   }
 
  private:
-  void leave() {
-    waiting_ = false;
+  // Null: nobody is waiting.
+  Executor* leave() {
     CancelHook::unlink();
+    return std::exchange(executor_, nullptr);
   }
   static void run(ReadyNode& node) { static_cast<Wait&>(node).handle_.resume(); }
   static void cancelled(CancelHook& hook, const Error& reason) {
@@ -70,9 +67,8 @@ class Wait : private ReadyNode, private CancelHook {
   }
 
   std::coroutine_handle<> handle_;
-  Executor* executor_ = nullptr;
+  Executor* executor_ = nullptr;  // while it waits
   OnCancel on_cancel_;
-  bool waiting_ = false;
 };
 
 }  // namespace perigee::coro

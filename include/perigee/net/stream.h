@@ -136,6 +136,9 @@ class Stream::Read : public coro::Wait {
   }
   Result<Bytes> await_resume() { return result_; }
 
+ protected:
+  [[nodiscard]] const Result<Bytes>& result() const { return result_; }
+
  private:
   friend class Stream;
   static void on_cancel(Wait& w, const Error& reason);
