@@ -52,7 +52,8 @@ Then pass_on(Tunnel& t, Side from, const Result<net::Bytes>& got) {
 // Leaves its result where it lies: a copy would be in the frame for as long as the tunnel is silent.
 struct Read : net::Stream::Read {
   using net::Stream::Read::Read;
-  const Result<net::Bytes>& await_resume() const { return result(); }
+  using net::Stream::Read::result;
+  void await_resume() const {}
 };
 
 // A frame of its own, because it is rare and a tunnel may be silent for hours.
@@ -65,7 +66,9 @@ Task<bool> backlog_below(net::Stream& stream, std::size_t bytes) {
 Task<void> pour(Tunnel& t, Side from) {
   bool more = true;
   while (more) {
-    const Then then = pass_on(t, from, co_await Read(t.stream_of(from)));
+    Read read(t.stream_of(from));
+    co_await read;
+    const Then then = pass_on(t, from, read.result());
     if (then == Then::read_on) continue;
     more = then == Then::catch_up;
     if (then == Then::over) break;
