@@ -299,8 +299,11 @@ def an_operator_s_routes(rig):
 @scenario(weight=2)
 def an_operator_s_routes_by_model(rig):
     """A route by `model` leads to ORBIT from the pool of another kind: it leads no client around `admin_routes`."""
-    front, sim = rig.worker(), rig.sim()
-    pools = "pools: {front: {workers: [front]}}\nroutes: [{model: 'o*', pool: default}, {path: '/*', pool: front}]\n"
+    front, sim = rig.worker(), rig.sim(name="orbit")
+    pools = (
+        "pools: {front: {workers: [front]}, back: {workers: [orbit]}}\n"
+        "routes: [{model: 'o*', pool: back}, {path: '/*', pool: front}]\n"
+    )
     perigee = rig.perigee(
         [f"{{url: 'http://127.0.0.1:{front.port}', kind: http, name: front}}", sim], f"{pools}admin_routes: trusted\n"
     )
