@@ -302,7 +302,7 @@ def an_operator_s_routes_by_model(rig):
     front, sim = rig.worker(), rig.sim(name="orbit")
     pools = (
         "pools: {front: {workers: [front]}, back: {workers: [orbit]}}\n"
-        "routes: [{model: 'o*', pool: back}, {path: '/*', pool: front}]\n"
+        "routes: [{model: 'fake*', pool: back}, {path: '/*', pool: front}]\n"
     )
     perigee = rig.perigee(
         [f"{{url: 'http://127.0.0.1:{front.port}', kind: http, name: front}}", sim], f"{pools}admin_routes: trusted\n"
@@ -310,16 +310,16 @@ def an_operator_s_routes_by_model(rig):
     key = f"X-API-Key: {harness.support.KEY}"
     until("both up", lambda: all(b["up"] for b in perigee.page("backends")["backends"]))
     for path in ("/admin/pause", "/admin/%70ause", "/admin%2Fpause"):
-        answer = perigee.ask(post(path, {"model": "orbit"}, key))
+        answer = perigee.ask(post(path, {"model": "fake-2"}, key))
         expect(path, (answer.status, answer.reason), (403, "forbidden"))
         expect("sent to workers", perigee.line(id=answer.fields["x-request-id"])["attempts"], 0)
-    chat = {"model": "orbit", "messages": [{"role": "user", "content": "hello"}]}
+    chat = {"model": "fake-2", "messages": [{"role": "user", "content": "hello"}]}
     answer = perigee.ask(post("/v1/chat/completions", chat, key, "X-Session-ID: s"))
     expect("chats go on", answer.status, 200)
     expect("as chats", perigee.line(id=answer.fields["x-request-id"])["class"], "chat")
     perigee.write_config(more=f"{pools}admin_routes: trusted\ntrusted: [127.0.0.1]\n")
     perigee.reload()
-    expect("a trusted peer", perigee.ask(post("/admin/pause", {"model": "orbit"}, key)).status, 200)
+    expect("a trusted peer", perigee.ask(post("/admin/pause", {"model": "fake-2"}, key)).status, 200)
 
 
 class Manager:
