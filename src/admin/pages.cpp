@@ -250,7 +250,7 @@ std::string metrics_page(const View& view) {
   telemetry::ReloadGauges reloads{r.succeeded, r.failed, {}, r.last_failed};
   if (r.last_success_wall_ms) reloads.last_success_seconds = static_cast<double>(*r.last_success_wall_ms) / 1000.0;
   return telemetry::render_metrics({view.version(), totals, fleet, process, reloads, recent, view.access_log(), view.tls(), view.rates(),
-                                    view.redis()});
+                                    view.redis(), view.sessions()});
 }
 
 std::string status_page(const View& view) {
@@ -291,6 +291,7 @@ std::string backends_page(const View& view) {
 
 std::string queues_page(const View& view) {
   const dispatch::Status status = view.dispatch();
+  const telemetry::SessionCounts turns = view.sessions();
   const config::Snapshot config = view.config();
   Json pools = Json::array();
   for (const auto& p : status.pools) {
@@ -317,6 +318,7 @@ std::string queues_page(const View& view) {
                       {{"entries", config->queue.entries},
                        {"priority_entries", config->queue.priority_entries},
                        {"body_bytes", config->queue.bytes}}},
+                     {"session_turns", {{"running", turns.running}, {"waiting", turns.waiting}}},
                      {"waited", status.waits},
                      {"left_while_waiting", status.cancelled},
                      {"refused", {{"at_door", refused_of(status.refused_at_door)}, {"waiting", refused_of(status.refused_waiting)}}}};

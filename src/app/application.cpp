@@ -128,7 +128,7 @@ class Application final : public admin::Control {
     auto plan = co_await make_plan(config_, tls->workers);
     if (!plan) co_return false;
     if (!open_access_log()) co_return false;
-    const Shared shared{clock_, dispatcher_, stopped_, sink_.get(), redis_counters_};
+    const Shared shared{clock_, dispatcher_, stopped_, sessions_, sink_.get(), redis_counters_};
     shared_ = std::make_unique<Shared>(shared);
     const std::uint64_t seed = static_cast<std::uint64_t>(clock_.wall_ms()) * 0x9E3779B97F4A7C15ULL ^ static_cast<std::uint64_t>(getpid());
     for (unsigned i = 0; i < loops_; ++i) {
@@ -138,6 +138,7 @@ class Application final : public admin::Control {
     view_->current = config_;
     view_->tls_metrics = &tls_watch_.metrics();
     view_->redis_counters = &redis_counters_;
+    view_->session_table = &sessions_;
     note_rates(**plan);
     co_await connect_redis(*config_);
     note_tls(tls->notes);
@@ -533,6 +534,7 @@ class Application final : public admin::Control {
   state::RedisCounters redis_counters_;
   dispatch::Dispatcher dispatcher_;
   proxy::StoppedStreams stopped_;
+  proxy::Sessions sessions_;
   std::unique_ptr<telemetry::LogSink> sink_;
   net::Loop loop_;
   net::SocketConnector connector_;

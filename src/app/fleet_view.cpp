@@ -49,6 +49,12 @@ telemetry::TlsCounts FleetView::tls() const {
   return counts;
 }
 
+telemetry::SessionCounts FleetView::sessions() const {
+  if (session_table == nullptr) return {};
+  const proxy::Sessions::Status status = session_table->status();
+  return {status.turns, status.waiting, status.known_ids, status.homes};
+}
+
 telemetry::RateCounts FleetView::rates() const {
   return rate_book ? rate_book->counts() : telemetry::RateCounts{};
 }

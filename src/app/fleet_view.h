@@ -35,6 +35,7 @@ class FleetView final : public admin::View {
   admission::RatePoliciesPtr rate_policies;
   std::shared_ptr<const admission::TenantTable> tenants;
   const state::RedisCounters* redis_counters = nullptr;  // outlives the view
+  const proxy::Sessions* session_table = nullptr;        // outlives the view
   admin::Events happened;                              // what /api/v1/events shows
   admin::ThrottleReport throttle_report;               // filled in by Throttling
   // Every second: quantiles of the last minute.
@@ -64,6 +65,7 @@ class FleetView final : public admin::View {
   [[nodiscard]] telemetry::RateCounts rates() const override;
   [[nodiscard]] std::vector<admin::RateRow> rate_usage() const override;
   [[nodiscard]] telemetry::RedisCounts redis() const override;
+  [[nodiscard]] telemetry::SessionCounts sessions() const override;
   [[nodiscard]] std::string_view redis_trouble() const override;
   [[nodiscard]] const admin::Events& events() const override { return happened; }
   // Writes an event with the time of now.

@@ -20,9 +20,10 @@ constexpr Duration kTick = std::chrono::seconds(1);
 class LoopWaker final : public dispatch::Waker {
  public:
   explicit LoopWaker(net::Loop& loop) : loop_(loop) {}
-  void attach(dispatch::LoopPort& port) {
+  void attach(dispatch::LoopPort& port, proxy::SessionPort& sessions) {
     port_ = &port;
-    loop_.on_wake([this] { port_->deliver(); });
+    sessions_ = &sessions;
+    loop_.on_wake([this] { deliver(); });
   }
   void wake() noexcept override { loop_.wake(); }
   void soon() noexcept override { loop_.executor().post(deliver_); }
@@ -30,11 +31,16 @@ class LoopWaker final : public dispatch::Waker {
  private:
   struct Deliver : coro::ReadyNode {
     explicit Deliver(LoopWaker& waker)
-        : ReadyNode([](coro::ReadyNode& n) { static_cast<Deliver&>(n).waker_.port_->deliver(); }), waker_(waker) {}
+        : ReadyNode([](coro::ReadyNode& n) { static_cast<Deliver&>(n).waker_.deliver(); }), waker_(waker) {}
     LoopWaker& waker_;
   };
+  void deliver() {
+    port_->deliver();
+    sessions_->deliver();
+  }
   net::Loop& loop_;
   dispatch::LoopPort* port_ = nullptr;
+  proxy::SessionPort* sessions_ = nullptr;
   Deliver deliver_{*this};
 };
 
@@ -64,6 +70,7 @@ struct IoThread::Running {
         loop(s.clock),
         waker(loop),
         port(s.dispatcher, waker),
+        sessions(s.sessions, waker),
         connector(loop),
         shared_rates(loop.executor(), connector, s.redis, seed ^ 0x5EEDULL) {
     if (s.log_sink != nullptr) {
@@ -71,9 +78,10 @@ struct IoThread::Running {
       access_log = std::make_unique<telemetry::AccessLogBuffer>(*s.log_sink, log.block, log.flush);
     }
     const proxy::LoopParts parts{loop.executor(), s.clock,    connector,        s.dispatcher, port,
-                                 t.metrics_,      access_log.get(), s.stopped, seed,            &shared_rates};
+                                 t.metrics_,      access_log.get(), s.stopped, seed,            &shared_rates,
+                                 &sessions};
     proxy = std::make_unique<proxy::LoopProxy>(parts, std::move(plan));
-    waker.attach(port);
+    waker.attach(port, sessions);
     t.ticked_.store(loop.now().time_since_epoch().count(), std::memory_order_relaxed);
     loop.executor().arm(tick, loop.now() + kTick);
     loop.on_turn_end([this] { turn_ended(); });
@@ -108,6 +116,7 @@ struct IoThread::Running {
   net::Loop loop;
   LoopWaker waker;
   dispatch::LoopPort port;
+  proxy::SessionPort sessions;
   net::SocketConnector connector;
   state::SharedRates shared_rates;
   std::unique_ptr<telemetry::AccessLogBuffer> access_log;

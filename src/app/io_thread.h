@@ -25,6 +25,7 @@ struct Shared {
   const Clock& clock;
   dispatch::Dispatcher& dispatcher;
   proxy::StoppedStreams& stopped;
+  proxy::Sessions& sessions;
   telemetry::BlockSink* log_sink;  // null: no access log
   state::RedisCounters& redis;
 };

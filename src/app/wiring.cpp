@@ -49,6 +49,7 @@ dispatch::Policy policy_of(const config::Config& config) {
   if (config.slots.http_objective != config::kNoClock) policy.http_objective = config.slots.http_objective;
   policy.picker = config::kPickerNames[static_cast<std::size_t>(config.balancing.picker)];
   policy.hold.hold = config.balancing.hold;
+  policy.affinity_bound = config.balancing.load_bound;
   policy.breaker.consecutive = config.breaker.consecutive;
   policy.breaker.open_base = config.breaker.open;
   policy.breaker.open_max = config.breaker.open_max;

@@ -11,15 +11,6 @@ constexpr Duration kDay = 24h;
 
 struct Nothing {};
 
-Codec<Nothing> affinity() {
-  Table<Nothing> t;
-  t.later("session", word_of({"off", "soft", "hard"}),
-          "whether requests of a session stay with their worker");
-  t.later("load_bound", number(1, 10), "how much busier than the mean that worker may be");
-  t.later("prefix", yes_or_no(), "whether equal beginnings of prompts go to the same worker");
-  return section(std::move(t));
-}
-
 Codec<Nothing> cache() {
   Table<Nothing> t;
   t.later("entries", count(1, 100'000'000), "most entries of the response cache");
@@ -41,18 +32,14 @@ struct Standing {
 };
 
 // What the table of defaults promises without a word in the file.
-constexpr std::array<Standing, 5> kStanding = {
+constexpr std::array<Standing, 3> kStanding = {
     {{"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
-     {"affinity", "chats of one session stay with one worker while its load allows"},
-     {"session_turns", "one chat turn a session at a time"},
      {"merging", "metrics and health of all workers are answered as one"},
      {"broadcast", "reloads and cache-clearing calls reach all workers"}}};
 
 }  // namespace
 
 void add_later(Table<Draft>& t) {
-  t.later("affinity", affinity(), "requests that stay with a worker");
-  t.later("session_turns", yes_or_no(), "one chat turn a session at a time");
   t.later("merging", yes_or_no(), "metrics and health of all workers answered as one");
   t.later("broadcast", yes_or_no(), "calls that must reach all workers do");
   t.later("coalescing", yes_or_no(), "identical requests in flight are sent once");

@@ -14,6 +14,11 @@ Codec<Balancing> balancing() {
   Table<Balancing> t;
   t.add("picker", &Balancing::picker, one_of<Picker>(kPickerNames),
         "How a worker is chosen among those with a slot");
+  t.add("affinity", &Balancing::affinity, one_of<Affinity>(kAffinityNames),
+        "`session`: chats of one session prefer the ORBIT worker that served the last; `hash`: the one that several "
+        "sidecars agree on; `none`");
+  t.add("load_bound", &Balancing::load_bound, number(1, 100),
+        "How much busier than its share of all a preferred worker may be");
   t.add("hold", &Balancing::hold, number(0, 100),
         "A worker N times slower than the fastest is left idle while fewer than hold × N requests wait; 0 = never");
   return section(std::move(t));

@@ -106,6 +106,7 @@ void add_traffic(Table<Draft>& t) {
   t.add("redis", in(&Config::redis), redis(), "Redis, where several sidecars share rates");
   t.add("admin_routes", in(&Config::admin_routes), one_of<AdminRoutes>(kAdminRoutesNames),
         "Who may call ORBIT's pause, shutdown, restart and the like: everybody, or `trusted` peers");
+  t.add("sessions", in(&Config::sessions), sessions(), "Turns and names of chat sessions, calls that one worker knows");
   t.add("tracing", in(&Config::tracing), tracing(), "W3C trace context of requests that have none");
   t.add("cors", in(&Config::cors), cors(), "CORS fields on our own errors: a map, or `off`");
 }

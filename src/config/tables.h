@@ -66,6 +66,7 @@ Codec<Bodies> bodies();
 Codec<Memory> memory();
 Codec<Cors> cors();
 Codec<Tracing> tracing();
+Codec<Sessions> sessions();
 Codec<AccessLog> access_log();
 
 // performance_table.cpp: the roadmap's block; each effect is a change of another section.

@@ -63,6 +63,19 @@ Codec<Tracing> tracing() {
   return section(std::move(t));
 }
 
+Codec<Sessions> sessions() {
+  Table<Sessions> t;
+  t.add("turns", &Sessions::turns, yes_or_no(), "One chat turn a session at a time: the next waits until the last has ended");
+  t.add("waiting", &Sessions::waiting, count(0, 10'000), "Turns of one session that may wait for it");
+  t.add("waiting_total", &Sessions::waiting_total, count(0, 1'000'000), "The same of all sessions together");
+  t.add("supply", &Sessions::supply, yes_or_no(),
+        "Whether a chat without X-Session-ID gets one, made of its key and how its conversation begins …");
+  t.add("by_address", &Sessions::by_address, yes_or_no(), "… and of the client's address …");
+  t.add("told_by", &Sessions::told_by, list_of(text(header_names()), 16), "… and of these header fields");
+  t.add("calls", &Sessions::calls, yes_or_no(), "Whether job, MCP and A2A calls go to the worker that knows their id");
+  return section(std::move(t));
+}
+
 Codec<AccessLog> access_log() {
   const Codec<bool> on = yes_or_no();
   Table<AccessLog> t;

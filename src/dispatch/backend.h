@@ -17,6 +17,7 @@
 #include "perigee/balancing/health_state.h"
 #include "perigee/balancing/holding.h"
 #include "perigee/balancing/slow_start.h"
+#include "perigee/balancing/rendezvous.h"
 #include "perigee/dispatch/dispatcher.h"
 #include "start_window.h"
 
@@ -37,6 +38,7 @@ struct Backend {
   }
 
   const BackendIdentity identity;
+  const std::uint64_t affinity_id = balancing::rendezvous_id(identity.name);
   BackendSpec spec;
   WorkerKind kind = WorkerKind::unknown;
   PoolId home = 0;          // the last pool it is in: the one whose mean its speed is compared with

@@ -232,13 +232,16 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   w.deadline = ask.deadline;
   w.tenant = ask.tenant;
   w.tenant_weight = ask.tenant_weight;
+  w.home_ = ask.home;
+  w.affinity_ = ask.affinity;
+  w.prefers_ = ask.home.exists() || ask.affinity != 0;
   w.pool_ = ask.pool;
   w.pinned_ = ask.pinned;
   w.excluded_ = ask.pinned.exists() ? 0 : ask.excluded;
   w.critical_ = ask.critical_lane;
   w.retry_ = ask.retry;
 
-  if (draining_ && !ask.retry) return refuse(w, Refused::draining, true);
+  if (draining_ && !ask.retry && !ask.in_line) return refuse(w, Refused::draining, true);
   if (ask.pool >= kMaxPools || pools_[ask.pool] == nullptr || hopeless(w)) return refuse(w, Refused::no_backend, true);
   if (throttle_.refuse_above != admission::kMostRank && throttled(w)) return refuse(w, Refused::throttled, true);
   Pool& pool = *pools_[ask.pool];
@@ -609,10 +612,54 @@ void Core::note_wanted(BackendSet wanted) {
 
 // --- the life of a hold ---------------------------------------------------------------------------------------
 
+// Where it was before, unless that one cannot take it now or has too much to do beside the others: beside its share
+// of all work by how fast it is, so that a slow one is left sooner.
+Backend* Core::at_home(const Waiter& w, BackendSet set) {
+  const BackendSet bit = BackendSet{1} << w.home_.id;
+  if ((set & bit) == 0) return nullptr;
+  Backend& home = *backends_[w.home_.id];
+  if (home.identity.ref != w.home_) return nullptr;
+  const Pool& pool = *pools_[w.pool_];
+  const double beta = pool.kind == WorkerKind::http ? policy_.http_costs.stream : policy_.orbit_costs.stream;
+  const auto standing = [&](const Backend& b) {
+    const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;
+    return balancing::Rendezvous{0, b.spec.weight * ramp / b.load.slowness(), b.load.work(beta)};
+  };
+  balancing::RendezvousTotal all;
+  for_each((pool.members & up_ & ~shut_) | bit, [&](const Backend& b) { all.add(standing(b)); });
+  const balancing::Rendezvous one = standing(home);
+  return one.load < balancing::rendezvous_capacity(all, one.weight, policy_.affinity_bound) ? &home : nullptr;
+}
+
+// Where what it belongs to is likely to be, unless that one has too much to do beside the others.
+Backend& Core::by_affinity(const Waiter& w, BackendSet set) {
+  const Pool& pool = *pools_[w.pool_];
+  const double beta = pool.kind == WorkerKind::http ? policy_.http_costs.stream : policy_.orbit_costs.stream;
+  balancing::RendezvousTotal all;
+  std::size_t n = 0;
+  for_each((pool.members & up_ & ~shut_) | set, [&](const Backend& b) {
+    const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;
+    const balancing::Rendezvous one{b.affinity_id, b.spec.weight * ramp, b.load.work(beta)};
+    all.add(one);
+    if ((set & b.bit()) == 0) return;
+    preferences_[n] = one;
+    candidates_[n++].backend = b.identity.ref.id;
+  });
+  const std::size_t best = balancing::pick_rendezvous(w.affinity_, {preferences_.data(), n}, all, policy_.affinity_bound);
+  return *backends_[candidates_[best].backend];
+}
+
+Backend* Core::preferred(const Waiter& w, BackendSet set) {
+  return w.home_.exists() ? at_home(w, set) : &by_affinity(w, set);
+}
+
 Backend& Core::choose(const Waiter& w, BackendSet set) {
   if (const BackendSet cold = set & ~hot_; cold != 0) set = cold;
   if ((set & (set - 1)) == 0) return *backends_[static_cast<std::size_t>(std::countr_zero(set))];
   set = fastest(*pools_[w.pool_], set);
+  if (w.prefers_) {
+    if (Backend* b = preferred(w, set)) return *b;
+  }
   std::size_t n = 0;
   for_each(set, [&](const Backend& b) {
     const double ramp = b.slow_starting ? b.slow.factor(now_) : 1.0;

@@ -205,6 +205,10 @@ class Core {
   // The life of a hold.
   void charge(Waiter& w);  // its tenant, for what is about to be granted
   void grant(Waiter& w, BackendSet candidates);
+  [[nodiscard]] Backend* at_home(const Waiter& w, BackendSet candidates);
+  [[nodiscard]] Backend& by_affinity(const Waiter& w, BackendSet candidates);
+  // Where it prefers to be; null: the picker is asked.
+  [[nodiscard]] Backend* preferred(const Waiter& w, BackendSet candidates);
   [[nodiscard]] Backend& choose(const Waiter& w, BackendSet candidates);
   void judge(Hold& hold, balancing::Outcome outcome, Duration retry_after);
   void leave_start(Hold& hold);  // no longer starting
@@ -278,6 +282,7 @@ class Core {
   admission::StandingQueue standing_;
   IntrusiveList<admission::LaneTag> decided_;
   std::array<balancing::Candidate, kMaxBackends> candidates_;  // scratch of choose(): too long to clear each time
+  std::array<balancing::Rendezvous, kMaxBackends> preferences_;
 
   std::uint32_t since_aged_ = 1000;  // grants to waiters since the last that had aged
   std::uint64_t in_flight_ = 0;  // all tickets, tunnels left out

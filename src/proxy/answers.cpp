@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "belonging.h"
 #include "inner.h"
 #include "perigee/http/chunk.h"
 #include "perigee/http/error_body.h"
@@ -33,7 +34,10 @@ http::Reason reason_of(dispatch::Refused refused) {
 }
 
 Answer answer_for(const Exchange& x, const Error& error) {
-  if (error.kind == ErrorKind::unavailable) return {reason_of(x.refusal.reason), 0, {}, x.refusal.retry_after_s};
+  if (error.kind == ErrorKind::unavailable) {
+    const std::string_view why = std::string_view(error.detail) == kNoTurn ? "An earlier turn of this session is still running." : "";
+    return {reason_of(x.refusal.reason), 0, why, x.refusal.retry_after_s};
+  }
   if (error.kind == ErrorKind::cancelled) return {http::Reason::draining, 0, {}, 1};
   if (error.side == Side::client) {
     if (error.kind == ErrorKind::exhausted) return {http::Reason::throttled, 0, "Perigee is out of memory for buffers.", 1};

@@ -8,6 +8,7 @@
 #include "perigee/http/chunk.h"
 #include "perigee/http/forward.h"
 #include "perigee/http/upgrade.h"
+#include "belonging.h"
 #include "heart_beat.h"
 #include "stages.h"
 
@@ -203,6 +204,7 @@ Result<void> begin(Exchange& x, FinalHead& found) {
       x.endless = true;
     }
   }
+  if (x.belonging) learn_from_head(x);
   let_go(x);
   return {};
 }

@@ -4,6 +4,7 @@
 // went to the client, nothing whose body is no longer at hand, and all within one budget.
 #include <algorithm>
 
+#include "belonging.h"
 #include "inner.h"
 #include "perigee/balancing/backoff.h"
 #include "perigee/coro/sleep.h"
@@ -90,6 +91,7 @@ dispatch::Ask ask_of(const Exchange& x) {
   ask.deadline = deadline_of(x);
   ask.tenant = x.tenant.id;
   if (x.plan->tenants != nullptr) ask.tenant_weight = x.plan->tenants->weight(x.tenant);
+  if (x.belonging) prefer(x, ask);
   return ask;
 }
 
@@ -97,6 +99,7 @@ Task<Result<void>> obtain_answer(Exchange& x) {
   dispatch::Ask ask = ask_of(x);
   for (;;) {
     auto ticket = co_await wait_for_ticket(x, ask);
+    if (!ticket && x.belonging && go_elsewhere(x, ask)) continue;
     CO_TRY_VOID(ticket);
     x.ticket = std::move(*ticket);
     auto answered = co_await attempt(x);

@@ -33,6 +33,7 @@
 
 namespace perigee::proxy {
 
+struct Belonging;
 struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
@@ -177,13 +178,13 @@ struct Exchange {
   Duration silence{};          // copied from the plan: streams outlive it
   Duration stalled{};
   Duration first_event_limit{};
-  std::uint64_t stream_id = 0;  // hash of the worker's request id, for stops
   balancing::Outcome outcome = balancing::Outcome::success;  // how the running attempt stands with its worker
   std::unique_ptr<coro::Scope> upload;    // the rest of a large body, on its way
   std::unique_ptr<coro::Deadline> total;  // the clock of the whole exchange, where one is set
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
 
   std::unique_ptr<RateHold> rates;        // where some rate holds for it
+  std::unique_ptr<Belonging> belonging;   // where it is of a session, or names what one worker knows
 
   // --- for the log
   Times times;

@@ -3,6 +3,7 @@
 // our answer first and is read on, because a close with unread bytes would destroy it on the way.
 #include <array>
 
+#include "belonging.h"
 #include "inner.h"
 #include "perigee/coro/timeout.h"
 #include "stages.h"
@@ -80,10 +81,11 @@ Task<Result<bool>> discard_answer(LoopProxy::Inner& proxy, dispatch::Ticket& tic
 }
 
 Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, UpstreamPtr upstream, Detached state,
-                        balancing::Outcome outcome, Duration limit) {
+                        balancing::Outcome outcome, Duration limit, std::unique_ptr<Belonging> belonging) {
   auto discard = discard_answer(proxy, ticket, *upstream, state);
   const auto reusable = co_await coro::with_timeout(limit, coro::kTimedOut, std::move(discard));
   ticket.finish(outcome, proxy.now());
+  belonging.reset();  // its turn is over only now
   --proxy.exchanges;
   if (reusable && *reusable) {
     proxy.pool.give_back(std::move(upstream));
@@ -152,10 +154,12 @@ void detach(Exchange& x, Duration time) {
   x.detached = true;
   x.proxy.metrics().add(telemetry::Count::detached);
   ++x.proxy.exchanges;
+  if (x.belonging) x.belonging->stream.ended();
   const bool head_seen = x.times.head != kNever;
   const auto& config = *x.proxy.plan->config;
   const Detached state{{x.head.method, {}}, {config.heads.bytes, config.heads.target, config.heads.fields}, head_seen};
-  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, time));
+  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, time,
+                                   std::move(x.belonging)));
 }
 
 Task<void> linger(Client& client) {

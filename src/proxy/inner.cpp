@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "belonging.h"
 #include "heart_beat.h"
 #include "rates.h"
 #include "stages.h"

@@ -4,6 +4,7 @@
 // there. It all runs on the loop thread of the client's connection and never leaves it. When the client goes
 // away or a clock runs out, the connection's cancel source fires: the wait that is under way returns the
 // reason as an error, every stage hands it up, and account() still runs, exactly once.
+#include "belonging.h"
 #include "inner.h"
 #include "rates.h"
 #include "stages.h"
@@ -14,7 +15,7 @@ using coro::Task;
 
 namespace {
 
-// read the head → classify → guard (its rate) → (body) → wait for a ticket → connect or reuse → send → head of the
+// read the head → classify → guard (its rate) → (body) → (its session's turn) → wait for a ticket → connect or reuse → send → head of the
 // answer. The first stage that fails ends the walk.
 Task<Result<void>> seek_answer(Exchange& x) {
   auto taken = co_await take_request(x);
@@ -32,7 +33,12 @@ Task<Result<void>> seek_answer(Exchange& x) {
 
   if (x.verdict.stop_call) co_return co_await stop_everywhere(x);
   start_heart_beats(x);
-  // Each attempt: a ticket (the only place where a request waits for its turn), a connection, the head of an
+  // Of a session one chat at a time; before it asks for a ticket, so that no slot waits for a turn.
+  if (x.belonging && !has_turn(x)) {
+    auto turn = co_await wait_for_turn(x);
+    CO_TRY_VOID(turn);
+  }
+  // Each attempt: a ticket (the only place where a request waits for a worker), a connection, the head of an
   // answer.
   co_return co_await obtain_answer(x);
 }

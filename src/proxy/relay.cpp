@@ -8,6 +8,7 @@
 
 #include "inner.h"
 #include "perigee/http/chunk.h"
+#include "belonging.h"
 #include "heart_beat.h"
 #include "rates.h"
 #include "stages.h"
@@ -71,13 +72,14 @@ class Watcher {
   void see(std::string_view piece) {
     if (!x_.event_stream) {
       if (x_.rates) x_.rates->see_body(piece);
+      if (x_.belonging) learn_from_body(x_, piece);
       first_event(piece.empty());
       // Of an answer that is no stream only its size is known.
       if (admission::generates(x_.verdict.request_class)) x_.tokens += static_cast<std::uint32_t>(piece.size() / 4);
       return;
     }
     const http::SseScanner::Seen seen = scanner_.feed(piece);
-    if (!seen.request_id.empty()) x_.stream_id = stream_id_hash(seen.request_id);
+    if (x_.belonging && !seen.request_id.empty()) name_stream(x_, stream_id_hash(seen.request_id));
     if (seen.first_output) first_event(false);
     if (x_.rates) x_.rates->see_event(piece, seen.outputs);
     x_.tokens += seen.outputs;
@@ -101,7 +103,7 @@ class Watcher {
         x_.outcome = Outcome::stream_error_event;
         break;
       case http::SseVerdict::unterminated: {
-        const bool stopped = x_.proxy.parts.stopped.contains(x_.stream_id);
+        const bool stopped = x_.belonging && x_.proxy.parts.stopped.contains(x_.belonging->stream_id);
         x_.verdict_of_stream = stopped ? StreamVerdict::stopped : StreamVerdict::unterminated;
         x_.outcome = stopped ? Outcome::stopped : Outcome::stream_unterminated;
         break;
@@ -221,6 +223,10 @@ class Relay {
 
   Result<void> end() {
     x_.heart_beat.reset();
+    if (!outcome_ && ended_by_stop(outcome_.error())) {  // for the client as if the worker had ended it; not for the worker
+      outcome_ = {};
+      x_.reusable = false;
+    }
     if (outcome_) {
       watcher_.ended_in_order();
       AnswerWriter writer(x_, chunked_);

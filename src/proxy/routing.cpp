@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "belonging.h"
 #include "inner.h"
 #include "perigee/http/forward.h"
 #include "perigee/http/forwarded.h"
@@ -259,6 +260,7 @@ Result<void> route(Exchange& x) {
   }
   apply(x, written);
   identify(x, normal.path);
+  belong(x, normal.path);
   if (x.model_routes) x.model_routes->earned = earned_priority(x);
   apply_earned(x, earned_priority(x));
   apply_deadline_field(x, x.trusted);
@@ -298,6 +300,7 @@ void forward_head(Exchange& x) {
   context.framing = x.head.framing;
   context.content_length = x.head.content_length;
   http::write_request_head(x.out, head, x.proxy.request_table, context);
+  if (x.belonging && x.belonging->unnamed) leave_room_for_name(x);
   x.out_head_bytes = static_cast<std::uint32_t>(x.out.size());
 }
 
@@ -310,6 +313,7 @@ Result<void> look_into_body(Exchange& x) {
     route_by_model(x, peek.model);
     TRY_VOID(operators_alone(x));
   }
+  if (x.belonging) belong_by_body(x, peek.params_id.raw);
   if (x.verdict.stream_look == admission::StreamLook::none) return {};
   if (x.verdict.stream_look == admission::StreamLook::stream_field) {
     x.streamed = peek.stream == http::Tristate::yes;

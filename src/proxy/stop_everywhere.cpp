@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "belonging.h"
 #include "inner.h"
 #include "perigee/coro/scope.h"
 #include "perigee/http/forward.h"
@@ -143,6 +144,8 @@ Task<Result<void>> stop_everywhere(Exchange& x) {
   co_await coro::shielded(asking.join());
   watching.cancel(Error{ErrorKind::cancelled, Side::internal, Sent::maybe, 0, "all answered"});
   co_await coro::shielded(watching.join());
+  // ORBIT ends the stream and lets its provider run on; our leaving makes it stop that too.
+  if (best.rank == Rank::cancelled && peek.request_id.found) end_stopped(x, stream_id_hash(peek.request_id.raw));
   if (x.client.source.cancelled()) co_return std::unexpected(x.client.source.reason());
   if (best.rank == Rank::none) co_return fail(ErrorKind::reset, "no worker answered the stop", Side::upstream);
   x.attempts = 1;

@@ -9,13 +9,14 @@ namespace perigee::proxy {
 
 TicketWait::TicketWait(Exchange& x, const dispatch::Ask& ask)
     : Wait(&on_cancel), Timer(&too_long), Waiter(&decided), x_(x), queue_wait_(ask.queue_wait) {
-  x.times.asked = x.proxy.now();
+  const TimePoint now = x.proxy.now();
+  if (x.attempts != 0 || x.times.asked == kNever) x.times.asked = now;  // else it has waited for its session's turn
   if (ask.deadline != kNever) {
-    queue_wait_ = std::min(queue_wait_, std::max(ask.deadline - x.times.asked, Duration::zero()));
+    queue_wait_ = std::min(queue_wait_, std::max(ask.deadline - now, Duration::zero()));
   }
   // A client that leaves while it waits is taken out of the queue at once.
   if (x.body_complete) x.client.stream->watch_end(&x.client.source, Side::client);
-  verdict_ = x.proxy.parts.dispatcher.acquire(*this, ask, x.proxy.parts.port, x.proxy.now());
+  verdict_ = x.proxy.parts.dispatcher.acquire(*this, ask, x.proxy.parts.port, now);
 }
 
 void TicketWait::begin_to_wait() {

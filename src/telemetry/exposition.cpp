@@ -189,6 +189,17 @@ void add_traffic(Page& page, const MetricTotals& totals) {
           Count::client_disconnects);
   counter("perigee_detached_requests_total", "Requests left to finish without their client.",
           Count::detached);
+  counter("perigee_session_turn_waits_total", "Chats that waited for the end of an earlier turn of their session.",
+          Count::turn_waits);
+  counter("perigee_session_turn_refusals_total", "Chats refused because an earlier turn of their session did not end in time.",
+          Count::turn_refusals);
+  counter("perigee_sessions_supplied_total", "Chats without a session of their own that were given one.",
+          Count::sessions_supplied);
+  counter("perigee_sessions_moved_total", "Requests of a session that another worker answered than the last of that session.",
+          Count::sessions_moved);
+  counter("perigee_calls_rerouted_total", "Job, MCP and A2A calls whose worker has gone.", Count::calls_rerouted);
+  counter("perigee_streams_stopped_total", "Streams ended towards their worker because a client stopped them.",
+          Count::streams_stopped);
   {
     Family family = page.counter("perigee_upstream_connects_total", "Connections made to backends.");
     family.add({{"result", "connected"}}, number(totals.count(Count::upstream_connects)));
@@ -410,6 +421,16 @@ void add_rates(Page& page, const RateCounts& rates) {
   for (const RateCounts::Policy& policy : rates.policies) family.add({{"policy", policy.name}}, number(policy.evicted));
 }
 
+void add_sessions(Page& page, const SessionCounts& sessions) {
+  {
+    Family family = page.gauge("perigee_session_turns", "Chats that have their session's turn, or wait for it.");
+    family.add({{"state", "running"}}, number(sessions.running));
+    family.add({{"state", "waiting"}}, number(sessions.waiting));
+  }
+  page.gauge("perigee_known_ids", "Jobs, MCP sessions and A2A tasks whose worker is known.").add({}, number(sessions.known_ids));
+  page.gauge("perigee_session_homes", "Sessions whose last worker is known.").add({}, number(sessions.homes));
+}
+
 void add_redis(Page& page, const RedisCounts& redis) {
   if (!redis.configured) return;
   page.gauge("perigee_redis_connected", "1 if a loop has a usable connection to Redis.").add({}, redis.connected);
@@ -471,6 +492,7 @@ std::string render_metrics(const Exposition& what) {
   add_traffic(page, what.totals);
   add_tls(page, what.tls);
   add_rates(page, what.rates);
+  add_sessions(page, what.sessions);
   add_redis(page, what.redis);
   add_queue(page, what.fleet);
   add_backends(page, what.fleet.backends);

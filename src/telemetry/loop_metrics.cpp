@@ -3,7 +3,7 @@
 
 namespace perigee::telemetry {
 
-static_assert(static_cast<std::size_t>(Count::shed_for_memory) + 1 == kCountCount);
+static_assert(static_cast<std::size_t>(Count::streams_stopped) + 1 == kCountCount);
 static_assert(static_cast<std::size_t>(Latency::duration) + 1 == kLatencyCount);
 static_assert(static_cast<std::size_t>(Reason::internal_error) + 1 == kReasonCount);
 static_assert(static_cast<std::size_t>(StreamVerdict::unterminated) + 1 == kVerdictCount);

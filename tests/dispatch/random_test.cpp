@@ -129,6 +129,8 @@ class Storm {
     }
     if (chance(0.1)) a.pinned = random_backend();
     a.body_bytes = pick(800);
+    a.affinity = chance(0.5) ? 1 + pick(8) : 0;
+    if (chance(0.3)) a.home = random_backend();
     a.queue_wait = chance(0.05) ? Duration::zero() : Duration(rng_.below(4'000'000'000U)) * 3;
     a.tenant = pick(6);
     a.tenant_weight = 0.5 + pick(3);

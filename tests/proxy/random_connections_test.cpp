@@ -93,6 +93,7 @@ void send_request(Guest& g, int number) {
       g.tunnel = true;
       break;
     case 5: bytes = get("/x", field + (rng->below(3) == 0 ? "Connection: close\r\n" : "")); break;
+    case 6: bytes = chat_request(field + "X-Session-ID: s" + std::to_string(rng->below(3)) + "\r\n"); break;  // turns of few sessions
     default: bytes = chat_request(field); break;
   }
   g.client->send(bytes);

@@ -71,6 +71,7 @@ std::string some_request(int number) {
       return "POST /v1/chat HTTP/1.1\r\nHost: o\r\nTransfer-Encoding: chunked\r\n" + id + "\r\n" +
              chunk(R"({"stream":true)") + chunk("}") + std::string(kLastChunk);
     case 4: return rng->below(10) == 0 ? "BAD\r\n\r\n" : get("/x", id);
+    case 5: return chat_request(id + "X-Session-ID: s" + std::to_string(rng->below(3)) + "\r\n");  // turns of few sessions
     default: return chat_request(id);
   }
 }

@@ -308,13 +308,18 @@ struct World::Waker final : dispatch::Waker {
   explicit Waker(coro::Executor& e) : executor(e) {}
   struct Deliver : coro::ReadyNode {
     explicit Deliver(Waker& w)
-        : ReadyNode([](coro::ReadyNode& n) { static_cast<Deliver&>(n).waker.port->deliver(); }), waker(w) {}
+        : ReadyNode([](coro::ReadyNode& n) { static_cast<Deliver&>(n).waker.deliver_all(); }), waker(w) {}
     Waker& waker;
   };
   void wake() noexcept override { executor.post(deliver); }
   void soon() noexcept override { executor.post(deliver); }
+  void deliver_all() {
+    port->deliver();
+    sessions->deliver();
+  }
   coro::Executor& executor;
   dispatch::LoopPort* port = nullptr;
+  proxy::SessionPort* sessions = nullptr;
   Deliver deliver{*this};
 };
 
@@ -372,11 +377,13 @@ World::World(const WorldOptions& o) : options(o) {
   waker_ = std::make_unique<Waker>(loop.executor());
   port_ = std::make_unique<dispatch::LoopPort>(dispatcher, *waker_);
   waker_->port = port_.get();
+  session_port_ = std::make_unique<proxy::SessionPort>(sessions, *waker_);
+  waker_->sessions = session_port_.get();
   lines_ = std::make_unique<Lines>(log_lines);
   access_log_ = std::make_unique<telemetry::AccessLogBuffer>(*lines_, 1);
   pump_ = std::make_unique<Pump>(*this);
   const proxy::LoopParts parts{loop.executor(), loop.clock(),      network, dispatcher, *port_,
-                               metrics,         access_log_.get(), stopped, 42};
+                               metrics,         access_log_.get(), stopped, 42, nullptr, session_port_.get()};
   proxy = std::make_unique<proxy::LoopProxy>(parts, plan_of(std::move(config)));
 }
 
@@ -389,6 +396,7 @@ proxy::PlanPtr World::plan_of(config::Config config) const {
     for (std::size_t i = 0; i < workers.size(); ++i)
       config.pools[0].workers.push_back(static_cast<std::uint32_t>(i));
   }
+  if (!options.supply_sessions) config.sessions.supply = false;
   plan->config = std::make_shared<const config::Config>(std::move(config));
   for (const auto& worker : workers)
     plan->endpoints.push_back(worker->endpoint);
@@ -420,6 +428,9 @@ World::~World() {
   }
   CHECK(status.streams == 0);
   CHECK(status.waiting_bytes == 0);
+  CHECK(sessions.status().turns == 0);
+  CHECK(sessions.status().waiting == 0);
+  CHECK(sessions.status().streams == 0);
   CHECK(std::string(dispatcher.check_at_rest()).empty());
   CHECK(count(telemetry::Count::connections_accepted) == count(telemetry::Count::connections_closed));
   CHECK(count(telemetry::Count::streams_begun) == count(telemetry::Count::streams_ended));

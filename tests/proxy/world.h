@@ -138,6 +138,7 @@ struct WorldOptions {
   net::LinkRules client_rules;
   net::LinkRules worker_rules;
   config::Config config;    // workers and pools are filled in
+  bool supply_sessions = false;  // to chats that name none; or equal requests of a test would wait for one another
   dispatch::Policy policy;  // not steered, unless `steered`
   net::FailPoint* fail = nullptr;
 };
@@ -176,6 +177,7 @@ class World {
   std::vector<std::string> log_lines;
   std::vector<std::unique_ptr<Worker>> workers;
   proxy::StoppedStreams stopped;
+  proxy::Sessions sessions;
   telemetry::LoopMetrics metrics;
 
  private:
@@ -185,6 +187,7 @@ class World {
   FrameCheck frames_;
   std::unique_ptr<Waker> waker_;
   std::unique_ptr<dispatch::LoopPort> port_;
+  std::unique_ptr<proxy::SessionPort> session_port_;
   std::unique_ptr<Lines> lines_;
   std::unique_ptr<telemetry::AccessLogBuffer> access_log_;
   std::unique_ptr<Pump> pump_;

@@ -17,7 +17,7 @@ class Stream(threading.Thread):
     """One streamed chat in a thread. Afterwards: `status`, `events`, `times`, `whole` (its last chunk
     came), `error`."""
 
-    def __init__(self, port, prompt="hello", session="s", request=None):
+    def __init__(self, port, prompt="hello", session=None, request=None):
         super().__init__(daemon=True)
         self.port = port
         self.request = request or chat(prompt, session)

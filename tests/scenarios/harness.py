@@ -6,6 +6,7 @@ after SIGTERM, or whose log holds a sanitizer's report, fails its scenario.
 """
 
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -22,6 +23,7 @@ from support import Client, Sim, wait_for  # noqa: F401: scenarios take them fro
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CASES = pathlib.Path(__file__).resolve().parent / "cases"
 SCENARIOS = []
+SESSIONS = itertools.count()
 PERIGEE = ""
 
 
@@ -170,7 +172,9 @@ def post(path, body=b"", *fields):
     )
 
 
-def chat(prompt="hello", session="s", stream=True, path="/v1/chat", fields=(), **more):
+def chat(prompt="hello", session=None, stream=True, path="/v1/chat", fields=(), **more):
+    """Without `session` each is of one of its own: turns of one session wait for one another."""
+    session = session or f"own-{next(SESSIONS)}"
     return support.chat_request(
         prompt, stream=stream, session=session, path=path, extra="".join(f"{f}\r\n" for f in fields), **more
     )

@@ -495,7 +495,7 @@ def what_may_be_sent_again(rig):
 
     for title, data, status, attempts in table():
         bad, good = rig.worker(script, name="bad"), rig.worker(name="good")
-        perigee = rig.perigee([bad, good], slots(50) + "retries: {budget: 100%}\n")
+        perigee = rig.perigee([bad, good], slots(50) + "retries: {budget: 100%}\nbalancing: {affinity: none}\n")
         until("both up", lambda: all(b["up"] for b in perigee.page("backends")["backends"]))
 
         def one():

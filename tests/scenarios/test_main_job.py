@@ -377,7 +377,7 @@ def stop_reaches_the_right_worker_of_three(rig):
 @scenario(weight=4)
 def thirty_chats_are_spread_evenly(rig):
     sims = rig.sims(3)
-    perigee = rig.perigee(sims)
+    perigee = rig.perigee(sims, "balancing: {affinity: none}\n")
     streams = [Stream(perigee.port, "[[n=20 gap=50]]", f"s{i}") for i in range(30)]
     for stream in streams:
         expect("whole", stream.finish().done)

@@ -86,6 +86,7 @@ class View {
   // Of each entry of `rate_limits`, in its order.
   [[nodiscard]] virtual std::vector<RateRow> rate_usage() const = 0;
   [[nodiscard]] virtual telemetry::RedisCounts redis() const = 0;
+  [[nodiscard]] virtual telemetry::SessionCounts sessions() const { return {}; }
   // Why there is no Redis at the moment; empty = there is. Never what a server said.
   [[nodiscard]] virtual std::string_view redis_trouble() const = 0;
   [[nodiscard]] virtual const Events& events() const = 0;

@@ -158,8 +158,15 @@ enum class Picker : std::uint8_t { least_loaded, round_robin, least_outstanding 
 inline constexpr std::array<std::string_view, 3> kPickerNames = {"least_loaded", "round_robin",
                                                                  "least_outstanding"};
 
+// How a session keeps to one worker, as far as that one's load allows: the one that served it last, or the one that its
+// hash leads to, which is the same for every sidecar and after a restart.
+enum class Affinity : std::uint8_t { session, hash, none };
+inline constexpr std::array<std::string_view, 3> kAffinityNames = {"session", "hash", "none"};
+
 struct Balancing {
   Picker picker = Picker::least_loaded;
+  Affinity affinity = Affinity::session;  // of chats to ORBIT workers
+  double load_bound = 1.5;  // how much busier than its share the preferred worker may be
   double hold = 2.0;  // a worker `speed` times slower than the fastest stays idle while fewer than hold · speed wait
   bool operator==(const Balancing&) const = default;
 };
@@ -438,6 +445,19 @@ struct Tracing {
   bool operator==(const Tracing&) const = default;
 };
 
+// Sessions of chats and what else belongs to one worker, in front of ORBIT.
+struct Sessions {
+  bool turns = true;                  // one chat turn a session at a time: the next waits for the end of the last
+  std::uint32_t waiting = 16;         // turns of one session that may wait …
+  std::uint32_t waiting_total = 2000; // … and of all
+  bool supply = true;                 // a chat without X-Session-ID gets one, made of the key and how its conversation begins
+  bool by_address = true;             // … and of the client's address
+  // … and of these fields, where a client sends them.
+  std::vector<std::string> told_by{"X-OpenWebUI-Chat-Id", "X-OpenWebUI-User-Id", "X-User-ID"};
+  bool calls = true;                  // job, MCP and A2A calls go to the worker that knows their id
+  bool operator==(const Sessions&) const = default;
+};
+
 // Fields on errors that Perigee itself answers, so that a browser may read them. Defaults are ORBIT's.
 struct Cors {
   bool enabled = true;
@@ -518,6 +538,7 @@ struct Config {
   std::vector<RateLimit> rate_limits;
   Redis redis;
   AdminRoutes admin_routes = AdminRoutes::pass;
+  Sessions sessions;
   Tracing tracing;
   Cors cors;
   AccessLog access_log;

@@ -152,8 +152,10 @@ class Waiter : public admission::Waiting {
   Wake wake_;
   admission::LaneQueue* queue_ = nullptr;
   BackendSet excluded_ = 0;
+  std::uint64_t affinity_ = 0;
   Hold hold_;
   BackendRef pinned_;
+  BackendRef home_;
   Refusal refusal_;
   PoolId pool_ = 0;
   Place place_ = Place::nowhere;
@@ -161,8 +163,9 @@ class Waiter : public admission::Waiting {
   bool critical_ : 1 = false;
   bool retry_ : 1 = false;
   bool granted_ : 1 = false;  // how it was decided
+  bool prefers_ : 1 = false;  // it has a home or an affinity
 };
-static_assert(sizeof(Waiter) <= 184);
+static_assert(sizeof(Waiter) <= 200);
 
 // How a loop is told that its port has something to deliver.
 class Waker {

@@ -99,6 +99,7 @@ struct Policy {
   balancing::CostModel http_costs = balancing::waiting_costs();   // in others
   balancing::SpeedOptions speed;
   balancing::HoldOptions hold;
+  double affinity_bound = 1.5;        // how much busier than its share a preferred backend may be; >= 1
   balancing::SlowStartOptions slow_start;
   balancing::BreakerOptions breaker;
   balancing::HealthOptions health;
@@ -138,6 +139,11 @@ struct Ask {
   TimePoint deadline = kNever;   // after it the answer is of no use: the client's, where believed, or the class's
   std::uint64_t tenant = 0;      // whose request it is (a keyed hash); all without one are one tenant
   double tenant_weight = 1.0;    // its share beside other tenants; > 0
+  // The backend that it would rather have; or where none is named a hash of what it would rather share one with (a
+  // session, a prompt's beginning; 0 = nothing). Preferences among those that can take it now: nobody waits for them.
+  BackendRef home;
+  std::uint64_t affinity = 0;
+  bool in_line = false;  // it waited for something else before it could ask: let in though draining has begun meanwhile
 };
 
 enum class Verdict : std::uint8_t {

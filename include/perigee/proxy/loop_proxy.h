@@ -23,6 +23,7 @@
 #include "perigee/net/socket.h"
 #include "perigee/net/stream.h"
 #include "perigee/net/tls.h"
+#include "perigee/proxy/sessions.h"
 #include "perigee/proxy/stopped_streams.h"
 #include "perigee/telemetry/access_log.h"
 #include "perigee/telemetry/loop_metrics.h"
@@ -66,6 +67,7 @@ struct LoopParts {
   StoppedStreams& stopped;
   std::uint64_t seed;  // of request ids and jitter; different for each loop and start
   state::SharedRates* shared_rates = nullptr;  // this loop's Redis; null: no rate is shared
+  SessionPort* sessions = nullptr;  // this loop's; null: nothing belongs to a session or a worker
 };
 
 // What was agreed with a peer before its connection began, by the listener it came through.

@@ -107,6 +107,14 @@ struct RecentQuantiles {
   static RecentQuantiles of(const RecentLatencies& recent, TimePoint now);
 };
 
+// Chats and what else belongs to a session or a worker, now.
+struct SessionCounts {
+  std::uint32_t running = 0;  // chats that have their session's turn
+  std::uint32_t waiting = 0;  // … that wait for it
+  std::uint64_t known_ids = 0;  // of jobs, MCP sessions and A2A tasks
+  std::uint64_t homes = 0;      // sessions whose last worker is known
+};
+
 struct Exposition {
   std::string_view version;
   const MetricTotals& totals;
@@ -118,6 +126,7 @@ struct Exposition {
   TlsCounts tls = {};
   RateCounts rates = {};
   RedisCounts redis = {};
+  SessionCounts sessions = {};
 };
 
 // The whole page. Allocates freely: control loop only.

@@ -46,8 +46,14 @@ enum class Count : std::uint8_t {
   upstream_bytes_sent,
   proxy_headers_refused,  // connections closed for a PROXY header that was missing or broken
   shed_for_memory,        // connections ended because buffers took more than memory.buffers
+  turn_waits,             // chats that waited until an earlier turn of their session had ended
+  turn_refusals,          // … and were refused: too many waited, or it took too long
+  sessions_supplied,      // chats that came without X-Session-ID and got one
+  sessions_moved,         // requests of a session that another worker answered than the last of that session
+  calls_rerouted,         // job, MCP and A2A calls whose worker has gone
+  streams_stopped,        // streams that were ended because a client asked ORBIT to stop them
 };
-inline constexpr std::size_t kCountCount = 20;
+inline constexpr std::size_t kCountCount = 26;
 
 // Times that are kept as histograms, per class.
 enum class Latency : std::uint8_t {
