@@ -51,6 +51,9 @@ dispatch::Policy policy_of(const config::Config& config) {
   policy.hold.hold = config.balancing.hold;
   policy.affinity_bound = config.balancing.load_bound;
   policy.breaker.consecutive = config.breaker.consecutive;
+  policy.breaker.ratio = config.breaker.ratio;
+  policy.breaker.ratio_minimum = config.breaker.ratio_minimum;
+  policy.breaker.window = config.breaker.window;
   policy.breaker.open_base = config.breaker.open;
   policy.breaker.open_max = config.breaker.open_max;
   policy.breaker.jitter = config.breaker.jitter;

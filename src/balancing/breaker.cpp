@@ -12,6 +12,7 @@ Breaker::Breaker(BreakerOptions options) { configure(options); }
 void Breaker::configure(const BreakerOptions& options) {
   options_ = options;
   options_.consecutive = std::max(options_.consecutive, 1U);
+  window_.set_length(options_.window);
   options_.trials = std::clamp(options_.trials, 1U, static_cast<std::uint32_t>(kMaxTrials));
 }
 
@@ -34,7 +35,8 @@ Breaker::Pass Breaker::begin(TimePoint now) {
   return {epoch_, slot->id};
 }
 
-bool Breaker::settle(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng) {
+bool Breaker::settle(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng,
+                     const FailureWindow::Counts& others) {
   if (pass.epoch != epoch_) return false;
   if (state_ == State::half_open) {
     if (effect == BreakerEffect::none) return give_back(pass);
@@ -45,15 +47,54 @@ bool Breaker::settle(Pass pass, BreakerEffect effect, bool may_open, TimePoint n
     else if (++successes_ >= options_.trials) close(now);
     return true;
   }
-  if (effect == BreakerEffect::success) failures_ = 0;
-  if (effect == BreakerEffect::failure) {
-    if (failures_ < options_.consecutive) ++failures_;
-    if (failures_ >= options_.consecutive && may_open) {
-      fail(true, now, rng);
-      return true;
+  if (state_ != State::closed) return false;
+  switch (effect) {
+    case BreakerEffect::none: return false;
+    case BreakerEffect::success:
+      failures_ = 0;
+      window_.add(FailureWindow::kSuccess, now);
+      return false;
+    case BreakerEffect::failure:
+      if (failures_ < options_.consecutive) ++failures_;
+      window_.add(FailureWindow::kFailure, now);
+      break;
+    case BreakerEffect::window_only: window_.add(FailureWindow::kFailure, now); break;
+    case BreakerEffect::beside_fleet: window_.add(FailureWindow::kDoubtful, now); break;
+  }
+  return counted(may_open, now, rng, others);
+}
+
+bool Breaker::settle_late(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng,
+                          const FailureWindow::Counts& others) {
+  if (pass.epoch != epoch_ || state_ != State::closed) return false;
+  switch (effect) {
+    case BreakerEffect::none:
+    case BreakerEffect::success: return false;
+    case BreakerEffect::failure:
+    case BreakerEffect::window_only: window_.add(FailureWindow::kLateFailure, now); break;
+    case BreakerEffect::beside_fleet: window_.add(FailureWindow::kLateDoubtful, now); break;
+  }
+  return counted(may_open, now, rng, others);
+}
+
+// A failure was counted while closed: is it one too many?
+bool Breaker::counted(bool may_open, TimePoint now, Rng& rng, const FailureWindow::Counts& others) {
+  if (!may_open) return false;
+  bool trips = failures_ >= options_.consecutive;
+  if (!trips && options_.ratio > 0) {
+    const FailureWindow::Counts own = window_.sum(now);
+    const std::uint64_t enough = 2ULL * options_.ratio_minimum;
+    const auto share = [](std::uint64_t part, std::uint64_t total) {
+      return total == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(total);
+    };
+    if (own.total >= enough) {
+      const double all = share(own.failed + own.doubtful, own.total);
+      trips = share(own.failed, own.total) >= options_.ratio ||
+              (all >= options_.ratio && others.total >= enough && all > 2 * share(others.failed + others.doubtful, others.total));
     }
   }
-  return false;
+  if (trips) fail(true, now, rng);
+  return trips;
 }
 
 bool Breaker::give_back(Pass pass) {
@@ -77,7 +118,10 @@ bool Breaker::advance(bool may_open, TimePoint now, Rng& rng) {
 }
 
 bool Breaker::half_open_early() {
-  if (state_ == State::closed) failures_ = 0;
+  if (state_ == State::closed) {
+    failures_ = 0;
+    window_.clear();
+  }
   if (state_ != State::open) return false;
   change(State::half_open);
   return true;
@@ -110,6 +154,7 @@ void Breaker::change(State to) {
   successes_ = 0;
   until_ = kNever;
   trials_.fill({});
+  window_.clear();
 }
 
 // A trip: the run of failures in closed, or a failed trial. Healthy minutes since the last closing are

@@ -6,11 +6,11 @@ namespace perigee::config {
 
 namespace {
 
-// The windowed half of the breaker, which is not built yet.
+// What a worker is judged by that fails now and then.
 void add_windowed(Table<Breaker>& t) {
-  t.later("ratio", share(0, 1), "Failed share of recent requests that opens a breaker");
-  t.later("ratio_minimum", count(1, 1'000'000), "Requests in the window before the share is looked at");
-  t.later("window", duration(1s, 1h), "Length of that window");
+  t.add("ratio", &Breaker::ratio, share(0, 1), "Failed share of recent requests that opens a breaker; 0: none does");
+  t.add("ratio_minimum", &Breaker::ratio_minimum, count(1, 1'000'000), "Requests in the window before the share is looked at");
+  t.add("window", &Breaker::window, duration(1s, 1h), "Length of that window");
 }
 
 }  // namespace

@@ -32,9 +32,8 @@ struct Standing {
 };
 
 // What the table of defaults promises without a word in the file.
-constexpr std::array<Standing, 3> kStanding = {
-    {{"breaker.ratio", "a breaker opens when half of at least 20 recent requests failed"},
-     {"merging", "metrics and health of all workers are answered as one"},
+constexpr std::array<Standing, 2> kStanding = {
+    {{"merging", "metrics and health of all workers are answered as one"},
      {"broadcast", "reloads and cache-clearing calls reach all workers"}}};
 
 }  // namespace

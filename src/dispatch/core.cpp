@@ -758,11 +758,30 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
     changed = b.breaker.give_back(hold.pass);
   } else {
     const bool harmless = verdict.breaker == BreakerEffect::success && b.breaker.state() == Breaker::State::closed;
-    changed = b.breaker.settle(hold.pass, verdict.breaker, harmless || may_open(b), now_, rng_);
+    changed = b.breaker.settle(hold.pass, verdict.breaker, harmless || may_open(b), now_, rng_, others_of(b, verdict.breaker));
   }
   if (!changed) return;
   update(b);
   review();
+}
+
+// It was a success at its first event, and went wrong after it: that counts in the breaker's window.
+void Core::judge_late(Hold& hold, Outcome outcome) {
+  Backend& b = *hold.backend;
+  const BreakerEffect effect = balancing::counts(outcome, b.kind).breaker;
+  if (effect == BreakerEffect::none || effect == BreakerEffect::success) return;
+  if (!b.breaker.settle_late(hold.pass, effect, may_open(b), now_, rng_, others_of(b, effect))) return;
+  update(b);
+  review();
+}
+
+// What the rest of its pool has seen, where that decides whose fault a failure is.
+balancing::FailureWindow::Counts Core::others_of(const Backend& b, BreakerEffect effect) const {
+  balancing::FailureWindow::Counts sum;
+  const Pool* const home = pools_[b.home].get();
+  if (effect != BreakerEffect::beside_fleet || home == nullptr) return sum;
+  for_each(home->members & present_ & ~b.bit(), [&](const Backend& other) { sum += other.breaker.recent(now_); });
+  return sum;
 }
 
 void Core::leave_start(Hold& hold) {
@@ -882,6 +901,7 @@ void Core::finish(Hold& hold, Outcome outcome, TimePoint now, Duration retry_aft
   }
   b.load.end(hold.share);
   if (hold.retry) retries_.retry_ended();
+  if (hold.had_event && !hold.critical && outcome != Outcome::success) judge_late(hold, outcome);
   judge(hold, outcome, retry_after);
   if (outcome == Outcome::connect_refused && !b.removed) {
     b.health.on_refused_exchange(now_);

@@ -211,6 +211,8 @@ class Core {
   [[nodiscard]] Backend* preferred(const Waiter& w, BackendSet candidates);
   [[nodiscard]] Backend& choose(const Waiter& w, BackendSet candidates);
   void judge(Hold& hold, balancing::Outcome outcome, Duration retry_after);
+  void judge_late(Hold& hold, balancing::Outcome outcome);
+  [[nodiscard]] balancing::FailureWindow::Counts others_of(const Backend& b, balancing::BreakerEffect effect) const;
   void leave_start(Hold& hold);  // no longer starting
   void give_up_slot(Hold& hold);
   void undo(Hold& hold);         // granted, never used

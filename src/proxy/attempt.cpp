@@ -246,7 +246,9 @@ Result<void> send_request(Exchange& x, Upstream& upstream) {
 // The request goes out on x.upstream, and its clocks start.
 static Result<void> ask(Exchange& x) {
   x.times.connected = x.proxy.now();
-  x.outcome = x.upstream->reused ? Outcome::reset_reused_idle : Outcome::reset_before_head_fresh;
+  x.outcome = !x.upstream->reused ? Outcome::reset_before_head_fresh
+              : x.upstream->warm ? Outcome::reset_reused_warm
+                                 : Outcome::reset_reused_idle;
   const auto written = send_request(x, *x.upstream);
   if (!written) {
     // The connection was dead before a byte went out.
@@ -306,13 +308,12 @@ Task<Result<void>> attempt(Exchange& x) {
 
 // A pooled connection to a worker may die just when we write; a request whose loss nobody could repair
 // takes only one that was in use a moment ago.
-static constexpr Duration kFreshEnough = std::chrono::seconds(1);
 
 UpstreamPtr reuse(Exchange& x, const dispatch::Ticket& ticket) {
   // What was opened before a reload asked for PROXY headers names nobody.
   if (x.proxy.backend(ticket.backend(), *x.plan).proxy_protocol != net::ProxyVersion::none) return {};
   const bool careful = x.replay == Replay::unsent || x.replay == Replay::never;
-  UpstreamPtr upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kFreshEnough : Duration::max());
+  UpstreamPtr upstream = x.proxy.pool.take(ticket.backend().ref, careful ? kWarm : Duration::max());
   if (upstream) x.proxy.metrics().add(telemetry::Count::upstream_reuses);
   return upstream;
 }

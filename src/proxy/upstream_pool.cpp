@@ -45,6 +45,7 @@ UpstreamPtr UpstreamPool::take(dispatch::BackendRef ref, Duration oldest) {
     remove(*idle);
     idle->stream->watch_end(nullptr, Side::upstream);
     idle->reused = true;
+    idle->warm = executor_.now() - idle->since_ < kWarm;
     return UpstreamPtr(idle);
   }
   return {};

@@ -21,6 +21,9 @@ namespace perigee::proxy {
 
 class UpstreamPool;
 
+// A connection that was in use so short a time ago has not been closed for being idle.
+inline constexpr Duration kWarm = std::chrono::seconds(1);
+
 // One connection to a worker: in the hands of an exchange, or idle in the pool.
 class Upstream : public ListNode<> {
  public:
@@ -31,6 +34,7 @@ class Upstream : public ListNode<> {
   std::unique_ptr<std::string> partial_head;  // a head of which only a part has come
   dispatch::BackendRef backend;
   bool reused = false;
+  bool warm = false;            // reused, and idle for less than kWarm before
   bool for_one_client = false;  // it began with a PROXY header: never pooled
 
  private:

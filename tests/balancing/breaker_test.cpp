@@ -333,3 +333,97 @@ TEST_CASE("never more trials than allowed, under a hundred thousand random event
     CHECK(trials_out == 3);
   }
 }
+
+// --- the window ------------------------------------------------------------------------------------------------
+
+TEST_CASE("every second one fails: never five in a row, and open at the twentieth") {
+  Bench b;
+  for (int i = 1; i < 20; ++i) {
+    CHECK_FALSE(b.one(i % 2 == 0 ? kSuccess : kFailure));
+    b.now += milliseconds(100);
+  }
+  // Ten of nineteen would be more than half; the twentieth makes it ten of twenty, or eleven.
+  CHECK_FALSE(b.one(kSuccess));
+  CHECK(b.one(kFailure));
+  CHECK(b.breaker.state() == State::open);
+  CHECK(b.open_for() == seconds(5));
+}
+
+TEST_CASE("less than half, too few, or too long ago: it stays closed") {
+  Bench b;
+  for (int i = 0; i < 300; ++i) {
+    CHECK_FALSE(b.one(i % 5 < 2 ? kFailure : kSuccess));
+    b.now += milliseconds(50);
+  }
+  Bench few;
+  for (int i = 0; i < 200; ++i) {  // eleven in ten seconds at most
+    CHECK_FALSE(few.one(i % 4 != 0 ? kWindowOnly : kSuccess));
+    few.now += milliseconds(950);
+  }
+  BreakerOptions off = exact();
+  off.ratio = 0;
+  Bench never(off);
+  for (int i = 0; i < 500; ++i) CHECK_FALSE(never.one(kWindowOnly));
+}
+
+TEST_CASE("the share forgets at each change of state") {
+  Bench b;
+  for (int i = 0; i < 19; ++i) CHECK_FALSE(b.one(kWindowOnly));
+  b.breaker.half_open_early();  // the probe saw it come back
+  for (int i = 0; i < 19; ++i) CHECK_FALSE(b.one(kWindowOnly));
+  CHECK(b.one(kWindowOnly));
+  b.wait(seconds(5));
+  for (int i = 0; i < 3; ++i) CHECK(b.one(kSuccess));
+  CHECK(b.breaker.state() == State::closed);
+  CHECK(b.breaker.recent(b.now).total == 0);
+}
+
+TEST_CASE("a trip of the window that the pool forbids comes with the next failure, once it may") {
+  Bench b;
+  for (int i = 0; i < 30; ++i) CHECK_FALSE(b.breaker.settle(b.begin(), kWindowOnly, false, b.now, b.rng));
+  CHECK(b.breaker.state() == State::closed);
+  CHECK(b.one(kWindowOnly));
+  CHECK(b.breaker.state() == State::open);
+}
+
+TEST_CASE("what may be everybody's fault counts only beside the others") {
+  constexpr auto kDoubt = BreakerEffect::beside_fleet;
+  const auto bad_after = [&](const FailureWindow::Counts& others) {
+    Bench b;
+    for (int i = 0; i < 40; ++i) {
+      if (b.breaker.settle(b.begin(), i % 4 == 0 ? kSuccess : kDoubt, true, b.now, b.rng, others)) return true;
+    }
+    return false;
+  };
+  CHECK(bad_after({200, 0, 0}));
+  CHECK(bad_after({200, 0, 60}));            // 75 % beside 30 %
+  CHECK_FALSE(bad_after({200, 0, 80}));      // beside 40 %: not twice as bad
+  CHECK_FALSE(bad_after({200, 0, 150}));     // the provider is down for all
+  CHECK_FALSE(bad_after({38, 0, 0}));        // nineteen requests tell nothing
+  CHECK_FALSE(bad_after({}));                // alone
+}
+
+TEST_CASE("a stream that breaks after its first event counts half, an early end beside the others") {
+  constexpr auto kDoubt = BreakerEffect::beside_fleet;
+  const auto after = [](int broken_of_ten, BreakerEffect late) {
+    Bench b;
+    for (int i = 0; i < 100; ++i) {
+      const auto pass = b.begin();
+      b.settle(pass, kSuccess);
+      if (i % 10 >= 10 - broken_of_ten && b.breaker.settle_late(pass, late, true, b.now, b.rng, {1000, 0, 0})) return true;
+    }
+    return false;
+  };
+  CHECK(after(10, kWindowOnly));       // all: half a failure each is half of all
+  CHECK_FALSE(after(9, kWindowOnly));
+  CHECK(after(6, kDoubt));
+  CHECK_FALSE(after(4, kDoubt));
+  CHECK_FALSE(after(10, kNone));
+  Bench old;
+  const auto before = old.begin();
+  old.trip();
+  old.wait(seconds(5));
+  for (int i = 0; i < 3; ++i) old.one(kSuccess);
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(old.breaker.settle_late(before, kWindowOnly, true, old.now, old.rng));
+  CHECK(old.breaker.recent(old.now).failed == 0);
+}

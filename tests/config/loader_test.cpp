@@ -83,7 +83,7 @@ TEST_CASE("the roadmap's performance block as it stands") {
   CHECK(report.starts_with(path + ": OK\n"));
   CHECK(report.find("performance.workers = 4") != std::string::npos);
   CHECK(report.find("Warnings:") != std::string::npos);
-  for (const char* standing : {"breaker.ratio", "merging", "broadcast"}) {
+  for (const char* standing : {"merging", "broadcast"}) {
     CHECK(report.find("\n  " + std::string(standing) + ": ") != std::string::npos);
   }
 }

@@ -644,6 +644,45 @@ TEST_CASE("a half-open backend gets no more trials at once than allowed") {
   r.check();
 }
 
+TEST_CASE("a worker that answers 500 for its provider opens only beside better ones; streams that break late count") {
+  Setup s = setup_of(2, WorkerKind::orbit);
+  s.policy.head_lag.start_pace = 0;
+  Rig r(s);
+  const auto run = [&r](std::size_t b, Outcome first, Outcome last, int times) {
+    for (int i = 0; i < times; ++i) {
+      Ticket t = r.grant(pinned_to(r.ref(b)));
+      if (first == Outcome::success) t.first_event(r.now());
+      t.finish(last, r.now());
+    }
+  };
+  const auto breaker = [&r](std::size_t b) { return std::string(r.status(b).breaker); };
+  // The provider fails for all: nobody's fault.
+  for (int i = 0; i < 30; ++i) {
+    run(0, Outcome::status_500, Outcome::status_500, 1);
+    run(1, Outcome::status_500, Outcome::status_500, 1);
+  }
+  CHECK(breaker(0) == "closed");
+  CHECK(breaker(1) == "closed");
+  r.pass(11s);
+  // For one only; the other one must have been asked often enough to compare.
+  run(0, Outcome::status_500, Outcome::status_500, 30);
+  CHECK(breaker(0) == "closed");
+  run(1, Outcome::success, Outcome::success, 20);
+  run(0, Outcome::status_500, Outcome::status_500, 1);
+  CHECK(breaker(0) == "open");
+  CHECK(breaker(1) == "closed");
+
+  Rig late(s);
+  for (int i = 0; i < 20; ++i) {
+    Ticket t = late.grant(pinned_to(late.ref(0)));
+    t.first_event(late.now());
+    CHECK(std::string(late.status(0).breaker) == "closed");
+    t.finish(Outcome::stream_broken, late.now());
+  }
+  CHECK(std::string(late.status(0).breaker) == "open");
+  late.check();
+}
+
 TEST_CASE("breakers never take more than half of a pool") {
   Rig r(setup_of(4, WorkerKind::http, 10));
   for (std::size_t b = 0; b < 4; ++b) {

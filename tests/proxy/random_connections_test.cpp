@@ -188,6 +188,7 @@ void run_seed(std::uint64_t seed) {
   o.config.clocks.head_stream = 1s;
   o.config.clocks.silence = 1s;
   o.config.process.detached_max = 3s;
+  o.policy.breaker.ratio = 0;
   o.policy.breaker.consecutive = 1000;
   const auto split = [](std::size_t available) {
     return std::size_t{1 + rng->below(static_cast<std::uint32_t>(available))};

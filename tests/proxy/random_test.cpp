@@ -112,6 +112,7 @@ void run_seed(std::uint64_t seed) {
   o.config.clocks.head_stream = 1s;
   o.config.clocks.silence = 1s;
   o.config.process.detached_max = 3s;
+  o.policy.breaker.ratio = 0;
   o.policy.breaker.consecutive = 1000;  // no worker is left out for its moods
   const bool bytewise = random.below(8) == 0;
   const auto split = [bytewise](std::size_t available) {

@@ -1,6 +1,7 @@
 """Workers that refuse, hang, break, lie or die: the right status, a cut that looks cut, and never another
 client's bytes."""
 
+import itertools
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from clients import Stream, run_all
 from harness import Answer, Wire, cases, chat, expect, free_port, get, post, scenario, slots, until
 from support import KEY
 
-NEVER_OPEN = "breaker: {consecutive: none}\n"
+NEVER_OPEN = "breaker: {consecutive: none, ratio: 0}\n"
 
 
 def expand(text):
@@ -471,6 +472,36 @@ def a_circuit_breaker_opens_and_closes(rig):
         5,
     )
     expect("it serves again", {perigee.ask(chat(stream=False)).body for _ in range(8)}, {b"good", b"ok"})
+
+
+@scenario(weight=2)
+def a_worker_that_fails_every_second_time_is_left_out(rig):
+    """Never two failures in a row: only the share of a window finds it. Its resets come on kept connections that
+    were in use a moment ago, which is no keep-alive race."""
+    answered = itertools.count()
+
+    def script(connection, request):
+        if next(answered) % 2:
+            connection.reset()
+            return "end"
+        connection.send(scripted.whole(b"bad"))
+        return None
+
+    def rounds(breaker):
+        bad, good = rig.worker(script, name="bad"), rig.worker(name="good")
+        perigee = rig.perigee(
+            [bad, good],
+            slots(50) + breaker + "balancing: {picker: round_robin}\nretries: {other: 0}\n",
+        )
+        until("both up", lambda: all(b["up"] for b in perigee.page("backends")["backends"]))
+        statuses = [perigee.ask(get("/docs")).status for _ in range(80)]
+        return statuses.count(200), perigee.backend("bad")["breaker"]
+
+    served, breaker = rounds("breaker: {ratio: 0}\n")
+    expect("without a window it gets its half", (served, breaker["state"]), (60, "closed"))
+    served, breaker = rounds("breaker: {ratio_minimum: 10, open: 30s}\n")
+    expect("with one it is found", (breaker["state"], breaker["opened"]), ("open", 1))
+    expect("after its tenth answer", 80 - served, 5)
 
 
 @scenario(weight=2)

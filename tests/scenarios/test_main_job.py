@@ -549,7 +549,7 @@ def nothing_strays_into_a_neighbour_s_stream(rig):
         return None
 
     perigee = rig.perigee(
-        [rig.worker(script)], slots(100) + "breaker: {consecutive: none}\nretries: {other: 0}\n"
+        [rig.worker(script)], slots(100) + "breaker: {consecutive: none, ratio: 0}\nretries: {other: 0}\n"
     )
     streams = [Stream(perigee.port, "x", f"stream{i}") for i in range(4)]
     upgrade = (

@@ -1,7 +1,10 @@
 // A circuit breaker: stops sending to a backend that keeps failing, and finds out when it has recovered.
 //
-//   closed --5 failures in a row--> open --its time is over--> half_open --3 trials succeed--> closed
+//   closed --5 failures in a row, or half of at least 20 in 10 s--> open --its time is over--> half_open --3 trials succeed--> closed
 //                                     ^------- any trial fails or times out ----'
+//
+// Failures in a row find what is broken, the share of a window what is half broken. What may be no fault of this
+// backend counts in the share only beside that of the others (outcome.h: beside_fleet).
 //
 // The time grows 5, 10, 20, 40, 60, 60 s with each trip in a row, ±20 %, and shrinks again by one step for
 // each healthy minute. Pure: time and chance are arguments; guarded by the dispatcher's lock; no allocation.
@@ -14,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "perigee/balancing/failure_window.h"
 #include "perigee/balancing/outcome.h"
 #include "perigee/base/random.h"
 #include "perigee/base/time.h"
@@ -22,6 +26,9 @@ namespace perigee::balancing {
 
 struct BreakerOptions {
   std::uint32_t consecutive = 5;                   // ≥ 1
+  double ratio = 0.5;                              // failed share of the window that opens it; 0 = none does
+  std::uint32_t ratio_minimum = 20;                // requests in the window before its share is looked at
+  Duration window = std::chrono::seconds(10);
   Duration open_base = std::chrono::seconds(5);
   Duration open_max = std::chrono::seconds(60);
   double jitter = 0.2;                             // 0 ≤ j < 1
@@ -53,7 +60,12 @@ class Breaker {
   // The verdict on an exchange. `may_open` is the pool's word (ejection.h): when false, a trip is put off
   // (closed stays closed, half-open starts its trials anew). Verdicts from before the last change of state
   // and second verdicts on one trial change nothing. True when the state changed, or a trial became free.
-  bool settle(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng);
+  // `others`: the window of the rest of the pool, only looked at for `beside_fleet`.
+  bool settle(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng,
+              const FailureWindow::Counts& others = {});
+  // A fault in an exchange that was a success at its first event. Counts in the window alone, a broken stream half.
+  bool settle_late(Pass pass, BreakerEffect effect, bool may_open, TimePoint now, Rng& rng,
+                   const FailureWindow::Counts& others = {});
   // The exchange ended without a verdict (client gone, our own refusal): a trial is free again, true then.
   bool give_back(Pass pass);
   // Does what is due: open time over, trials timed out. True when anything changed.
@@ -70,6 +82,7 @@ class Breaker {
 
   // For status pages and metrics.
   [[nodiscard]] std::uint32_t failures_in_a_row() const { return failures_; }
+  [[nodiscard]] FailureWindow::Counts recent(TimePoint now) const { return window_.sum(now); }
   [[nodiscard]] std::uint32_t trips_in_a_row() const { return trips_; }
   [[nodiscard]] std::uint32_t trials_in_flight() const;
   [[nodiscard]] std::uint64_t opened_total() const { return opened_total_; }
@@ -86,6 +99,7 @@ class Breaker {
   };
   Trial* find(std::uint32_t id);
   void change(State to);
+  bool counted(bool may_open, TimePoint now, Rng& rng, const FailureWindow::Counts& others);
   void fail(bool may_open, TimePoint now, Rng& rng);
   void close(TimePoint now);
 
@@ -99,6 +113,7 @@ class Breaker {
   std::uint64_t opened_total_ = 0;
   TimePoint until_ = kNever;       // end of the open time
   TimePoint closed_since_{};
+  FailureWindow window_;
   std::array<Trial, kMaxTrials> trials_{};
 };
 

@@ -24,6 +24,7 @@ enum class Outcome : std::uint8_t {
   connect_timeout,
   reset_before_head_fresh,   // on a connection made for this exchange: the worker broke it
   reset_reused_idle,      // on a pooled connection with nothing received: the keep-alive race
+  reset_reused_warm,      // the same within a second of its last use: too soon for that race
   protocol_error,         // the answer was no HTTP, or its framing is unsafe
   head_timeout,
   first_event_timeout,    // a head came, then nothing that counts
@@ -38,10 +39,10 @@ enum class Outcome : std::uint8_t {
   client_gone,            // the client left, before or after the first event
   our_refusal,            // our own doing: deadline, shutdown, a full buffer
 };
-inline constexpr std::size_t kOutcomeCount = 19;
+inline constexpr std::size_t kOutcomeCount = 20;
 inline constexpr std::array<std::string_view, kOutcomeCount> kOutcomeNames = {
     "success",        "status_4xx",    "connect_refused", "connect_timeout", "reset_before_head_fresh",
-    "reset_reused_idle", "protocol_error", "head_timeout", "first_event_timeout", "status_500",
+    "reset_reused_idle", "reset_reused_warm", "protocol_error", "head_timeout", "first_event_timeout", "status_500",
     "status_502",     "status_504",    "status_429_503",  "stream_broken",   "stream_unterminated",
     "stream_error_event", "stopped",   "client_gone",     "our_refusal"};
 constexpr std::string_view to_string(Outcome o) { return kOutcomeNames[static_cast<std::size_t>(o)]; }
@@ -51,9 +52,12 @@ enum class BreakerEffect : std::uint8_t {
   none,         // says nothing of the backend; a trial that ends so is given back
   success,      // ends a run of failures
   failure,      // extends it
-  // Matters to a ratio over a window, neither ends nor extends a run of failures. A trial that ends so has
-  // succeeded: it fails only by what would have opened the breaker.
+  // Matters to the share of failures over a window, neither ends nor extends a run of them. A trial that ends so
+  // has succeeded: it fails only by what would have opened the breaker.
   window_only,
+  // The same, but believed only where the backend's share is more than twice that of the rest of its pool: what a
+  // provider does, or a pause, it does to all.
+  beside_fleet,
 };
 
 // What an outcome is to the learned speed of the backend.

@@ -338,6 +338,9 @@ struct Retries {
 
 struct Breaker {
   std::uint32_t consecutive = 5;  // counted failures in a row that open it
+  double ratio = 0.5;             // failed share of recent requests that opens it; 0 = none does
+  std::uint32_t ratio_minimum = 20;  // of them, before their share is looked at
+  Duration window = 10s;          // how recent
   Duration open = 5s;             // first time open; doubles with each trip in a row
   Duration open_max = 60s;
   double jitter = 0.2;       // share of the open time, either way
