@@ -39,8 +39,10 @@ Json lag_of(const View& view, const dispatch::BackendStatus& b) {
 Json backend_of(const View& view, const dispatch::BackendStatus& b) {
   const Probed probed = view.probed(b.name);
   Json by_class = Json::object();
+  Json class_slots = Json::object();
   for (std::size_t c = 0; c < kClassCount; ++c) {
     if (b.by_class[c] != 0) by_class[std::string(kClassNames[c])] = b.by_class[c];
+    if (b.class_slots[c] != 0) class_slots[std::string(kClassNames[c])] = b.class_slots[c];
   }
   return {{"name", b.name},
           {"address", b.address},
@@ -57,6 +59,7 @@ Json backend_of(const View& view, const dispatch::BackendStatus& b) {
           {"critical", b.critical},
           {"tunnels", b.tunnels},
           {"by_class", by_class},
+          {"class_slots", class_slots},
           {"slots", b.slots},
           {"slots_ceiling", b.slots_ceiling},
           {"slots_limit", b.slots_limit == 0 ? Json(nullptr) : Json(b.slots_limit)},
@@ -88,7 +91,8 @@ Json throttle_of(const View& view) {
                      {"memory", maybe(w.memory)},
                      {"hot", w.cpu_hot || w.memory_hot},
                      {"cpu_hot", w.cpu_hot},
-                     {"memory_hot", w.memory_hot}};
+                     {"memory_hot", w.memory_hot},
+                     {"killed_for_memory", w.killed_for_memory}};
   }
   const health::HostLoad host = view.host();
   const std::optional<double> since = report.since ? std::optional(seconds(view.now() - *report.since)) : std::nullopt;
@@ -217,6 +221,10 @@ telemetry::FleetGauges fleet_of(const View& view) {
   fleet.ready = view.ready();
   fleet.host_cpu_ratio = view.host().cpu();
   fleet.host_memory_ratio = view.host().memory();
+  fleet.pressure = {{{"cpu", view.host().cpu_pressure},
+                     {"memory", view.host().memory_pressure},
+                     {"memory_full", view.host().memory_full_pressure},
+                     {"io", view.host().io_pressure}}};
   fleet.throttle_level = view.throttle().state.level;
   fleet.throttle_step = static_cast<std::uint32_t>(view.throttle().state.step);
   fleet.throttle_changes_total = view.throttle().changes;
@@ -334,15 +342,16 @@ std::string rates_page(const View& view) {
     const config::RateLimit& limit = config->rate_limits[i];
     Json keys = Json::array();
     for (const RateRow::Key& key : rows[i].keys) {
-      keys.push_back({{"key", key.shown}, {"requests_used", key.requests}, {"tokens_used", key.tokens}});
+      keys.push_back({{"key", key.shown}, {"requests_used", key.requests}, {"tokens_used", key.tokens}, {"running", key.running}});
     }
     Json policy = {{"name", rows[i].name}, {"by", config::kRateByNames[static_cast<std::size_t>(limit.by)]}, {"per_s", seconds(limit.per)}};
     if (limit.requests) policy["requests"] = *limit.requests;
     if (limit.tokens) policy["tokens"] = *limit.tokens;
+    if (limit.concurrent) policy["concurrent"] = *limit.concurrent;
     for (const auto& c : counts.policies) {
       if (c.name != rows[i].name) continue;
       policy["allowed"] = c.allowed;
-      policy["refused"] = {{"requests", c.refused_requests}, {"tokens", c.refused_tokens}};
+      policy["refused"] = {{"requests", c.refused_requests}, {"tokens", c.refused_tokens}, {"concurrent", c.refused_concurrent}};
       policy["tokens_counted"] = c.tokens;
     }
     policy["most_used_by"] = std::move(keys);

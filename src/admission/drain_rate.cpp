@@ -37,6 +37,30 @@ std::optional<double> DrainRate::per_second(TimePoint now, double sum_of_paces) 
   return std::nullopt;
 }
 
+void OwnRate::set_waiting(bool any_waits, TimePoint now) {
+  if (any_waits == (since_ != kNever)) return;
+  since_ = any_waits ? now : kNever;
+  if (any_waits) parts_ = {};
+}
+
+void OwnRate::on_grant(TimePoint now) {
+  if (since_ == kNever) return;
+  const std::int64_t number = now.time_since_epoch() / kPart;
+  Part& part = parts_[static_cast<std::size_t>(number) % kParts];
+  if (part.number != number) part = {number, 0};
+  ++part.grants;
+}
+
+std::optional<double> OwnRate::per_second(TimePoint now) const {
+  if (since_ == kNever || now - since_ < kLeast) return std::nullopt;
+  const std::int64_t oldest = now.time_since_epoch() / kPart - static_cast<std::int64_t>(kParts) + 1;
+  std::uint64_t grants = 0;
+  for (const Part& part : parts_) {
+    if (part.number >= oldest) grants += part.grants;
+  }
+  return static_cast<double>(grants) / to_seconds(now - std::max(since_, TimePoint(oldest * kPart)));
+}
+
 std::optional<Duration> estimate_wait(std::uint64_t entries_ahead, std::optional<double> per_second) {
   if (entries_ahead == 0) return Duration::zero();
   if (!per_second) return std::nullopt;

@@ -165,15 +165,18 @@ void PoolShares::drop(Line& line) {
   table_.rest_if_idle(t);
 }
 
-void PoolShares::entered(Account& tenant, Priority p) {
+void PoolShares::entered(Account& tenant, Priority p, std::uint64_t bytes) {
   const auto i = static_cast<std::size_t>(p);
+  tenant.bytes_waiting += bytes;
   if (tenant.waiting[i]++ != 0) return;
   ++tenants_waiting_[i];
   weight_waiting_[i] += tenant.weight;
 }
 
-void PoolShares::left(Account& tenant, Priority p) {
+void PoolShares::left(Account& tenant, Priority p, std::uint64_t bytes) {
   const auto i = static_cast<std::size_t>(p);
+  assert(tenant.bytes_waiting >= bytes);
+  tenant.bytes_waiting -= bytes;
   assert(tenant.waiting[i] > 0);
   if (--tenant.waiting[i] != 0) return;
   weight_waiting_[i] = --tenants_waiting_[i] == 0 ? 0 : weight_waiting_[i] - tenant.weight;
@@ -210,8 +213,9 @@ void PoolShares::settle(Accounts& table, std::uint16_t tenant, RequestClass c, d
   // Beside what is expected now, not what was expected then: over time both are the same, and no ticket has to
   // remember a number.
   const double expected = generates(c) ? std::max(t.output, 0.0) : 0.0;
-  if (tokens != expected) add(t, kOutputCost * (tokens - expected));
-  if (learn && generates(c)) t.output = t.output < 0 ? tokens : t.output + kLearning * (tokens - t.output);
+  const bool told = tokens >= 0;
+  if (told && tokens != expected) add(t, kOutputCost * (tokens - expected));
+  if (learn && told && generates(c)) t.output = t.output < 0 ? tokens : t.output + kLearning * (tokens - t.output);
   assert(t.running > 0);
   --t.running;
   table.rest_if_idle(t);
@@ -239,6 +243,11 @@ std::uint32_t PoolShares::own_waiting(std::uint64_t id, Priority p) const {
 bool PoolShares::anything_waits(std::uint64_t id) const {
   const Account* t = table_.find(pool_, id);
   return t != nullptr && t->lines != nullptr;
+}
+
+std::uint64_t PoolShares::bytes_waiting(std::uint64_t id) const {
+  const Account* t = table_.find(pool_, id);
+  return t == nullptr ? 0 : t->bytes_waiting;
 }
 
 const char* PoolShares::check(const std::array<std::uint32_t, kPriorityCount>& waiting) const {

@@ -51,7 +51,7 @@ void LaneQueue::push(Waiting& waiting, TimePoint now) {
     if (line.tree != nullptr) line.tree->insert(line);
   }
   ++line.entries;
-  if (line.account != nullptr) shares_->entered(*line.account, waiting.priority);
+  if (line.account != nullptr) shares_->entered(*line.account, waiting.priority, waiting.body_bytes);
   ++lane.entries;
   filled_ |= std::uint64_t{1} << at;
   ++entries_;
@@ -71,7 +71,7 @@ void LaneQueue::remove(Waiting& waiting) {
   waiting.unlink();
   waiting.line = nullptr;
   --line.entries;
-  if (line.account != nullptr) shares_->left(*line.account, waiting.priority);
+  if (line.account != nullptr) shares_->left(*line.account, waiting.priority, waiting.body_bytes);
   if (first && line.entries != 0) {
     line.arrival = line.waiting.front<Waiting>()->arrival;
     if (line.tree != nullptr) line.tree->insert(line);

@@ -2,6 +2,8 @@
 #include "perigee/admission/rates.h"
 
 #include <algorithm>
+#include <functional>
+#include <tuple>
 #include <utility>
 
 namespace perigee::admission {
@@ -42,6 +44,10 @@ std::string policy_field(const RatePolicy& policy) {
   };
   add(policy.requests, "");
   add(policy.tokens, "-tokens");
+  if (const auto& most = policy.written.concurrent) {
+    out += (out.empty() ? "" : ", ") + quoted(policy.written.name, "-concurrent") + ";q=" + std::to_string(*most) +
+           ";qu=\"concurrent-requests\"";
+  }
   return out;
 }
 
@@ -159,6 +165,56 @@ RateVerdict Rates::take(std::span<RateMatch> matches, TimePoint now, bool last) 
   return verdict;
 }
 
+void Rates::look(std::span<RateMatch> matches, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  const auto look_at = [&](const RateMatch& match, const std::optional<RateSpec>& spec, GcraTable& table) {
+    return spec ? gcra(spec_of(*spec, match), tat_of(table, match.key), now, 0) : RateAnswer{};
+  };
+  for (RateMatch& match : matches) {
+    match.of_requests = look_at(match, match.policy->requests, match.policy->state->requests);
+    match.of_tokens = look_at(match, match.policy->tokens, match.policy->state->tokens);
+  }
+}
+
+RateVerdict Rates::enter(const std::shared_ptr<Rates>& rates, std::span<RateMatch> matches, RunningPlaces& into) {
+  constexpr Duration kTryAgain = std::chrono::seconds(1);  // when one of them ends nobody knows
+  RateVerdict verdict;
+  const std::lock_guard lock(rates->mutex_);
+  for (RateMatch& match : matches) {
+    const auto& most = match.policy->written.concurrent;
+    if (!most) continue;
+    const auto& running = match.policy->state->running;
+    const auto found = running.find(match.key);
+    const std::uint32_t n = found == running.end() ? 0 : found->second;
+    match.places_left = *most - std::min(n, *most);
+    if (n >= *most && verdict.allowed) verdict = {false, kTryAgain, match.policy};
+  }
+  if (!verdict.allowed) {
+    ++verdict.refused_by->state->counts.refused_concurrent;
+    return verdict;
+  }
+  for (RateMatch& match : matches) {
+    if (!match.policy->written.concurrent) continue;
+    auto& state = match.policy->state;
+    if (state->running.size() >= kMostRunning && !state->running.contains(match.key)) continue;
+    ++state->running[match.key];
+    --match.places_left;
+    into.places_.push_back({state, match.key});
+  }
+  into.rates_ = rates;
+  return verdict;
+}
+
+void RunningPlaces::give_back() {
+  if (places_.empty()) return;
+  const std::lock_guard lock(rates_->mutex_);
+  for (const Place& place : places_) {
+    const auto found = place.state->running.find(place.key);
+    if (--found->second == 0) place.state->running.erase(found);
+  }
+  places_.clear();
+}
+
 void Rates::mirror(std::span<RateMatch> matches, TimePoint now) {
   const std::lock_guard lock(mutex_);
   for (RateMatch& match : matches) {
@@ -214,11 +270,13 @@ telemetry::RateCounts Rates::counts() {
   const std::lock_guard lock(mutex_);
   for (const auto& [known_as, state] : states_) {  // those of one name lie side by side
     const telemetry::RateCounts::Policy& one = state->counts;
-    if (out.policies.empty() || out.policies.back().name != one.name) out.policies.push_back({one.name, 0, 0, 0, 0, 0});
+    if (out.policies.empty() || out.policies.back().name != one.name) out.policies.push_back({.name = one.name});
     telemetry::RateCounts::Policy& sum = out.policies.back();
     sum.allowed += one.allowed;
     sum.refused_requests += one.refused_requests;
     sum.refused_tokens += one.refused_tokens;
+    sum.refused_concurrent += one.refused_concurrent;
+    sum.running += state->running.size();
     sum.tokens += one.tokens;
     sum.evicted += state->requests.evicted() + state->tokens.evicted();
   }
@@ -247,10 +305,22 @@ std::vector<RateUsage> Rates::usage(const RatePolicy& policy, std::size_t most, 
   };
   gather(policy.requests, policy.state->requests, &RateUsage::requests_used);
   gather(policy.tokens, policy.state->tokens, &RateUsage::tokens_used);
+  {
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> best;
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, n] : policy.state->running) best.emplace_back(n, key);
+    const std::size_t kept = std::min(most, best.size());
+    std::ranges::partial_sort(best, best.begin() + static_cast<std::ptrdiff_t>(kept), std::greater{});
+    best.resize(kept);
+    for (const auto& [n, key] : best) {
+      found[key].key = key;
+      found[key].running = n;
+    }
+  }
   std::vector<RateUsage> out;
   for (const auto& [key, usage] : found) out.push_back(usage);
   std::ranges::sort(out, [](const RateUsage& a, const RateUsage& b) {
-    return std::pair(a.requests_used, a.tokens_used) > std::pair(b.requests_used, b.tokens_used);
+    return std::tuple(a.requests_used, a.tokens_used, a.running) > std::tuple(b.requests_used, b.tokens_used, b.running);
   });
   if (out.size() > most) out.resize(most);
   return out;
@@ -269,8 +339,47 @@ std::string rate_fields(std::span<const RateMatch> matches) {
     policies += (&match == matches.data() ? "" : ", ") + match.policy->policy_field;
     if (match.policy->requests) add(*match.policy, "", match.of_requests);
     if (match.policy->tokens) add(*match.policy, "-tokens", match.of_tokens);
+    if (match.policy->written.concurrent) {
+      RateAnswer places;
+      places.remaining = match.places_left;
+      add(*match.policy, "-concurrent", places);
+    }
   }
   return policies + "\r\n" + standing + "\r\n";
+}
+
+namespace {
+
+// As Go writes durations, which is what OpenAI sends: `17ms`, `1s`, `6m0s`, `1h0m5s`.
+std::string go_duration(Duration d) {
+  const std::int64_t ms = (d.count() + 999'999) / 1'000'000;
+  if (ms <= 0) return "0s";
+  if (ms < 1000) return std::to_string(ms) + "ms";
+  const std::int64_t s = (ms + 999) / 1000;
+  std::string out;
+  if (s >= 3600) out += std::to_string(s / 3600) + "h";
+  if (s >= 60) out += std::to_string(s / 60 % 60) + "m";
+  return out + std::to_string(s % 60) + "s";
+}
+
+}  // namespace
+
+std::string openai_rate_fields(std::span<const RateMatch> matches) {
+  std::string out;
+  const auto add = [&](std::optional<RateSpec> RatePolicy::*spec, RateAnswer RateMatch::*answer, const std::string& unit) {
+    const RateMatch* tightest = nullptr;
+    for (const RateMatch& match : matches) {
+      if (!(match.policy->*spec)) continue;
+      if (tightest == nullptr || (match.*answer).remaining < (tightest->*answer).remaining) tightest = &match;
+    }
+    if (tightest == nullptr) return;
+    out += "x-ratelimit-limit-" + unit + ": " + std::to_string(spec_of(*(tightest->policy->*spec), *tightest).burst) + "\r\n";
+    out += "x-ratelimit-remaining-" + unit + ": " + std::to_string((tightest->*answer).remaining) + "\r\n";
+    out += "x-ratelimit-reset-" + unit + ": " + go_duration((tightest->*answer).reset) + "\r\n";
+  };
+  add(&RatePolicy::requests, &RateMatch::of_requests, "requests");
+  add(&RatePolicy::tokens, &RateMatch::of_tokens, "tokens");
+  return out;
 }
 
 }  // namespace perigee::admission

@@ -216,4 +216,14 @@ bool WorkerHeat::update(std::optional<double> cpu, std::optional<double> memory,
   return hot();
 }
 
+bool MemoryDeath::update(std::optional<std::uint64_t> kills, bool gone, bool shared, TimePoint now) {
+  if (kills && kills_ && *kills > *kills_) killed_at_ = now;
+  if (kills) kills_ = kills;  // a counter that went back belongs to a new group
+  if (gone) gone_at_ = now;
+  const auto lately = [&](TimePoint at) { return at != kNever && now - at <= kTogether; };
+  if (!lately(killed_at_) || (shared && !lately(gone_at_))) return false;
+  killed_at_ = gone_at_ = kNever;
+  return true;
+}
+
 }  // namespace perigee::admission

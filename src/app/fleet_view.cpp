@@ -67,7 +67,7 @@ std::vector<admin::RateRow> FleetView::rate_usage() const {
     admin::RateRow row{policy.written.name, {}};
     for (const admission::RateUsage& usage : rate_book->usage(policy, kKeysShown, clock_.now())) {
       const bool all = policy.written.by == config::RateBy::all;
-      row.keys.push_back({all ? std::string("all") : tenants->shown(usage.key), usage.requests_used, usage.tokens_used});
+      row.keys.push_back({all ? std::string("all") : tenants->shown(usage.key), usage.requests_used, usage.tokens_used, usage.running});
     }
     rows.push_back(std::move(row));
   }

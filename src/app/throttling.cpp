@@ -47,6 +47,7 @@ Throttling::Throttling(dispatch::Dispatcher& dispatcher, FleetView& view, teleme
 
 void Throttling::set(const proxy::Plan& plan) {
   const config::Throttle& written = plan.config->throttle;
+  own_kills_file_ = host_reader_.kills_file_of(0);
   marks_ = {written.enabled, written.cpu, written.cpu_hard, written.memory, written.memory_hard};
   throttle_.configure(marks_);
   view_.throttle_report.marks = marks_;
@@ -83,6 +84,7 @@ void Throttling::find_processes(Worker& worker, TimePoint now) {
     if (const auto found = processes_.read(pid)) worker.processes.push_back({*found, {}});
   }
   if (worker.processes.empty()) return;
+  worker.kills_file = host_reader_.kills_file_of(worker.processes.front().last.pid);
   worker.limit = worker.written_limit ? worker.written_limit : host_reader_.memory_limit_of(worker.processes.front().last.pid);
 }
 
@@ -109,6 +111,7 @@ void Throttling::look_at(const std::string& name, Worker& worker, TimePoint now)
     rated = 0;
     bytes = 0;
   }
+  mourn(name, worker, changed, now);
   std::optional<double> cpu;
   // Several processes on one socket share its work: each computes on a core of its own.
   if (rated != 0 && rated == worker.processes.size()) cpu = cores / static_cast<double>(rated);
@@ -130,6 +133,19 @@ void Throttling::look_at(const std::string& name, Worker& worker, TimePoint now)
     log_.repeated(telemetry::LogLevel::info, "heat of " + name, worker.heat.hot() ? "a worker is hot" : "a worker is no longer hot",
                   {{"worker", name}, {"cpu", shown.cpu.value_or(-1)}, {"memory", memory.value_or(-1)}});
   }
+}
+
+// Its breaker opens: what died of memory once does so again if it gets all its work back at once.
+void Throttling::mourn(const std::string& name, Worker& worker, bool gone, TimePoint now) {
+  if (worker.kills_file.empty()) return;
+  const bool shared = worker.kills_file == own_kills_file_ || std::ranges::any_of(workers_, [&](const auto& other) {
+    return &other.second != &worker && other.second.kills_file == worker.kills_file;
+  });
+  if (!worker.death.update(health::HostReader::kills_in(worker.kills_file), gone, shared, now)) return;
+  ++view_.throttle_report.workers[name].killed_for_memory;
+  view_.note("breaker", {{"worker", name}, {"change", "opened"}, {"reason", "killed_for_memory"}});
+  log_.error("the kernel killed a worker for its memory; its breaker opens", {{"worker", name}});
+  dispatcher_.eject_backend(worker.ref, Duration::zero(), now);
 }
 
 void Throttling::tell(const admission::ThrottleState& s, admission::ThrottleStep before, TimePoint now) {

@@ -46,10 +46,13 @@ class Throttling {
     TimePoint search_at{};
     double told_cores = -1;  // by its own metrics, the last time
     admission::WorkerHeat heat;
+    std::string kills_file;  // of its control group
+    admission::MemoryDeath death;
   };
 
   void find_processes(Worker& worker, TimePoint now);
   void look_at(const std::string& name, Worker& worker, TimePoint now);
+  void mourn(const std::string& name, Worker& worker, bool gone, TimePoint now);
   void tell(const admission::ThrottleState& now_state, admission::ThrottleStep before, TimePoint now);
 
   dispatch::Dispatcher& dispatcher_;
@@ -58,6 +61,7 @@ class Throttling {
   health::HostReader host_reader_;
   health::HostStats host_stats_;
   health::ProcessReader processes_;
+  std::string own_kills_file_;
   admission::ThrottleMarks marks_;
   admission::Throttle throttle_{marks_};
   std::map<std::string, Worker> workers_;

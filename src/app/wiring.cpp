@@ -35,7 +35,7 @@ dispatch::Policy policy_of(const config::Config& config) {
     const std::uint32_t most = config.shares.ceiling.values[c];
     policy.ceilings[c] = most == config::kUnbounded ? dispatch::kUnbounded : most;
   }
-  policy.tenant_turns = config.queue.tenant_turns.value_or(true);
+  policy.tenant_turns = config.takes_turns();
   policy.deadlines = !config.trusted.empty() || config.deadlines != config::PerClass<Duration>(config::kNoClock);
   policy.head_lag.start_pace = config.pace.start;
   policy.head_lag.start_slots = config.slots.start;
@@ -45,8 +45,9 @@ dispatch::Policy policy_of(const config::Config& config) {
   policy.head_lag.most_pace = config.pace.ceiling;
   policy.head_lag.least_slots = config.slots.floor;
   policy.steered = config.slots.steering == config::Steering::head_lag;
-  policy.http_adaptive = config.slots.http_steering == config::HttpSteering::adaptive;
+  policy.http_adaptive = config.slots.http_steering == config::TimeSteering::adaptive;
   if (config.slots.http_objective != config::kNoClock) policy.http_objective = config.slots.http_objective;
+  policy.class_adaptive = config.slots.class_steering == config::TimeSteering::adaptive;
   policy.picker = config::kPickerNames[static_cast<std::size_t>(config.balancing.picker)];
   policy.hold.hold = config.balancing.hold;
   policy.affinity_bound = config.balancing.load_bound;

@@ -59,11 +59,13 @@ Codec<Slots> slots() {
   t.add("floor", &Slots::floor, count(1, kMost), "Steering never goes below");
   t.add("http", &Slots::http, count(1, kMost),
         "Slots of a worker that is not ORBIT, unless max_concurrent_requests is written");
-  t.add("http_steering", &Slots::http_steering, one_of<HttpSteering>(kHttpSteeringNames),
+  t.add("http_steering", &Slots::http_steering, one_of<TimeSteering>(kTimeSteeringNames),
         "`fixed`: they stay as written; `adaptive`: found from the times to the first event, below what is written");
   t.add("http_objective", &Slots::http_objective, duration_or_none(1ms, 10min),
         "Adaptive: a time to the first event that is well for these workers, about twice what it takes with nothing "
         "else to do; held to until ten quiet seconds have told. none: found by searching");
+  t.add("class_steering", &Slots::class_steering, one_of<TimeSteering>(kTimeSteeringNames),
+        "`adaptive`: embeddings, search and files on an ORBIT worker have slots of their own each, found from their times");
   t.add("critical", &Slots::critical, count(1, 1000),
         "Extra slots a worker that only critical requests take");
   return section(std::move(t));

@@ -53,8 +53,8 @@ std::string slots_text(const Config& c) {
   out += c.slots.steering == Steering::fixed ? ", fixed" : " to begin with, steered by head lag";
   out += ", ceiling " + std::to_string(c.slot_ceiling(any, WorkerKind::orbit)) + "; other workers " +
          std::to_string(c.slot_ceiling(any, WorkerKind::http));
-  if (c.slots.http_steering == HttpSteering::adaptive) out += " at most, adaptive";
-  if (c.slots.http_steering == HttpSteering::adaptive && c.slots.http_objective != kNoClock) {
+  if (c.slots.http_steering == TimeSteering::adaptive) out += " at most, adaptive";
+  if (c.slots.http_steering == TimeSteering::adaptive && c.slots.http_objective != kNoClock) {
     out += " from " + write_duration(c.slots.http_objective) + " to the first event";
   }
   return out;

@@ -99,6 +99,8 @@ Codec<RateLimit> rate_limit() {
         "Names of the tenants that it holds for; none = everybody");
   t.add("requests", &RateLimit::requests, optional_of(count(1, kMost)), "Requests in `per`");
   t.add("tokens", &RateLimit::tokens, optional_of(count(1, kMost)), "Tokens of chats in `per`, prompts and answers");
+  t.add("concurrent", &RateLimit::concurrent, optional_of(count(1, 1'000'000)),
+        "Requests that may run or wait at once; counted by each sidecar for itself");
   t.add("per", &RateLimit::per, duration(1s, 31 * 24h), "The time");
   t.add("burst", &RateLimit::burst, optional_of(count(1, kMost)), "Requests that may come at once; `requests` unless written");
   t.add("burst_tokens", &RateLimit::burst_tokens, optional_of(count(1, kMost)),

@@ -213,7 +213,9 @@ void check_tenants(const Config& config, Reader& r) {
 void check_rate(const Config& config, std::size_t i, Reader& r) {
   const RateLimit& limit = config.rate_limits[i];
   const std::string key = item("rate_limits", i);
-  if (!limit.requests && !limit.tokens) r.error_at(key, "neither `requests` nor `tokens`: it limits nothing");
+  if (!limit.requests && !limit.tokens && !limit.concurrent) {
+    r.error_at(key, "none of `requests`, `tokens` and `concurrent`: it limits nothing");
+  }
   if (limit.burst && !limit.requests) r.error_at(key + ".burst", "is for `requests`");
   if (limit.burst_tokens && !limit.tokens) r.error_at(key + ".burst_tokens", "is for `tokens`");
   if (limit.tokens && limit.request_class && *limit.request_class != RequestClass::chat) {

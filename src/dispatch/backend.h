@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "perigee/admission/first_event_limit.h"
@@ -23,6 +24,27 @@
 
 namespace perigee::dispatch {
 
+// Slots of classes whose work is alike, found from its times: for ORBIT workers, beside those that head lag steers.
+struct ClassSlots {
+  // Chats are steered by head lag; of the others no class is taken whose times say nothing of the worker.
+  static constexpr bool steers(RequestClass c) {
+    return c == RequestClass::embeddings || c == RequestClass::search || c == RequestClass::files;
+  }
+  void begin(std::uint32_t most, TimePoint now) {
+    admission::FirstEventLimitConfig config;
+    config.most = most;
+    for (std::size_t c = 0; c < kClassCount; ++c) {
+      if (steers(static_cast<RequestClass>(c))) of[c].emplace(config, now);
+    }
+  }
+  void set_most(std::uint32_t most) {
+    for (auto& limit : of) {
+      if (limit) limit->configure(most, Duration::zero());
+    }
+  }
+  std::array<std::optional<admission::FirstEventLimit>, kClassCount> of;
+};
+
 struct Backend {
   Backend(BackendIdentity who, const BackendSpec& wanted, const Policy& policy, admission::QueueBudget& budget,
           TimePoint now)
@@ -33,6 +55,12 @@ struct Backend {
   [[nodiscard]] BackendSet bit() const { return BackendSet{1} << identity.ref.id; }
   // No ticket and no waiter knows it: the object may go.
   [[nodiscard]] bool idle() const { return in_flight == 0 && critical == 0 && tunnels == 0 && pinned_waiting() == 0; }
+  // nullptr: this class has none of its own here.
+  [[nodiscard]] admission::FirstEventLimit* limit_of(RequestClass c) const {
+    if (class_slots == nullptr) return nullptr;
+    auto& own = class_slots->of[static_cast<std::size_t>(c)];
+    return own ? &*own : nullptr;
+  }
   [[nodiscard]] std::uint32_t pinned_waiting() const {
     return pinned_plain.size() + pinned_streamed.size() + pinned_critical.size();
   }
@@ -51,6 +79,7 @@ struct Backend {
   balancing::Breaker breaker;
   admission::HeadLag lag;
   std::optional<admission::FirstEventLimit> limit;  // not ORBIT, and its slots are to be found: moves those of `lag`
+  std::unique_ptr<ClassSlots> class_slots;          // where the operator wants them
   balancing::SlowStart slow;
   balancing::BackendLoad load;
   balancing::ServiceSpeed service;  // how slow it is where exchanges wait

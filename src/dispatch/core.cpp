@@ -24,6 +24,8 @@ constexpr Duration kSpeedReview = std::chrono::milliseconds(50);
 constexpr Duration kContended = std::chrono::seconds(1);  // after the last wait: slots are what is scarce
 constexpr Duration kLearning = std::chrono::seconds(60);  // after the last wait: service times are looked at
 
+// Share of its pool's grants below which a priority is taken to be overtaken, and not only to be counted coarsely.
+constexpr double kOvertaken = 0.7;
 // Grants by written priority for each that age may decide.
 constexpr std::uint32_t kNativeTurns = 8;
 
@@ -178,7 +180,8 @@ BackendSet Core::within_shares(RequestClass c, BackendSet set, BackendSet free) 
   const double share = policy_.floors[index(c)];
   for_each(set, [&](const Backend& b) {
     const std::uint32_t busy = b.by_class[index(c)];
-    if (busy >= policy_.ceilings[index(c)]) {
+    const admission::FirstEventLimit* const own = b.limit_of(c);
+    if (busy >= policy_.ceilings[index(c)] || (own != nullptr && busy >= own->slots())) {
       free &= ~b.bit();
     } else if ((free & b.bit()) == 0 && share > 0 && b.lag.may_start(now_, 0) == admission::StartAnswer::yes) {
       // Only slots hold it back: the pace is kept whoever starts.
@@ -257,7 +260,7 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
     const Free free = w.critical_ ? Free{0, free_critical(use)} : Free{free_slots(use), 0};
     const BackendSet now_free = startable(w, use, free);
     if (now_free != 0) {
-      if (!w.critical_ && !w.pinned_.exists()) pool.drain.on_grant(now_);
+      if (!w.critical_ && !w.pinned_.exists()) granted_from(pool, w);
       if (throttle_.above_soft) note_standing(w);
       if (pool.overload != nullptr) {
         let_in_by_pool(w, pool);
@@ -281,7 +284,10 @@ Verdict Core::enter(Waiter& w, const Ask& ask, TimePoint now) {
   w.place_ = Waiter::Place::queued;
   ++waits_;
   if (w.pinned_.exists()) pinned_ |= BackendSet{1} << w.pinned_.id;
-  else if (!pool.paused) pool.drain.set_waiting(true, now_);
+  else if (!pool.paused) {
+    pool.drain.set_waiting(true, now_);
+    if (pool.waiting(w.priority) != 0) pool.own[static_cast<std::size_t>(w.priority)].set_waiting(true, now_);
+  }
   if (pool.overload != nullptr) entered_queue(w, pool);
   if (within && !w.critical_) note_wanted(use);
   if (!w.critical_) note_wait(pool);
@@ -322,6 +328,12 @@ Duration Core::usual_first_event(const Waiter& w, bool others_wait) const {
 }
 
 bool Core::has_room(const Pool& pool, const Waiter& w) const {
+  // Of the bytes a tenant may have as much as is still free: half where it is alone, a third each of two, and so on, so that
+  // there is always room for one more.
+  if (w.body_bytes != 0 && w.tenant != 0 && pool.shares.on() &&
+      pool.shares.bytes_waiting(w.tenant) + w.body_bytes > queue_.free_bytes()) {
+    return false;
+  }
   if (queue_.room_for(w.priority, w.body_bytes) == admission::QueueRoom::yes) return true;
   // Asked only at a full queue. A tenant alone has no others to make room for.
   const bool first = pool.shares.on() && pool.shares.tenants_waiting() != 0 && !pool.shares.anything_waits(w.tenant);
@@ -329,26 +341,40 @@ bool Core::has_room(const Pool& pool, const Waiter& w) const {
 }
 
 // How many go before it: all of better priority, and of its own as many as have their turns until it has its.
-std::uint64_t Core::entries_ahead(const Pool& pool, const Waiter& w) const {
+Core::Ahead Core::entries_ahead(const Pool& pool, const Waiter& w) const {
   const auto at = [&](Priority p) {
     return std::uint64_t{pool.plain.count(p)} + pool.streamed.count(p) + pool.picky.count(p);
   };
   std::uint64_t better = 0;
   for (std::size_t p = 0; p < static_cast<std::size_t>(w.priority); ++p) better += at(static_cast<Priority>(p));
   const std::uint64_t equal = at(w.priority);
-  if (equal == 0) return better;
-  if (!pool.shares.on()) return better + equal;
+  if (equal == 0 || !pool.shares.on()) return {better, equal};
   const std::uint64_t own = pool.shares.own_waiting(w.tenant, w.priority);
-  return better + std::min(equal, pool.shares.fair_ahead(own, w.tenant_weight, w.priority, own != 0));
+  return {better, std::min(equal, pool.shares.fair_ahead(own, w.tenant_weight, w.priority, own != 0))};
 }
 
 // Time until its turn, where that can be told: from what stands ahead of it and the pool's drain rate.
 std::optional<Duration> Core::estimate(const Waiter& w) const {
   const Pool* pool = w.pool_ < kMaxPools ? pools_[w.pool_].get() : nullptr;
   if (pool == nullptr || pool->paused || w.critical_ || w.pinned_.exists()) return std::nullopt;
-  const std::uint64_t ahead = entries_ahead(*pool, w);
-  if (ahead == 0 || (pool->overload != nullptr && pool->overload->newest_first(now_))) return Duration::zero();
-  return admission::estimate_wait(ahead, drain_rate(*pool));
+  if (pool->overload != nullptr && pool->overload->newest_first(now_)) return Duration::zero();
+  return estimate_in(*pool, w);
+}
+
+std::optional<Duration> Core::estimate_in(const Pool& pool, const Waiter& w) const {
+  const Ahead ahead = entries_ahead(pool, w);
+  if (ahead.better + ahead.equal == 0) return Duration::zero();
+  const std::optional<double> rate = drain_rate(pool);
+  const std::optional<Duration> wait = admission::estimate_wait(ahead.better + ahead.equal, rate);
+  // Later ones of better priority will go before it too: its own priority moves as slowly as it has of late.
+  const std::optional<double> own = pool.own[static_cast<std::size_t>(w.priority)].per_second(now_);
+  if (!wait || !own || *own >= kOvertaken * *rate) return wait;
+  return std::max(*wait, *admission::estimate_wait(ahead.equal, own));
+}
+
+void Core::granted_from(Pool& pool, const Waiter& w) {
+  pool.drain.on_grant(now_);
+  pool.own[static_cast<std::size_t>(w.priority)].on_grant(now_);
 }
 
 // Grants a second; before enough were measured, what the paces allow. One backend without a pace makes that
@@ -386,6 +412,7 @@ void Core::dequeue(Waiter& w) {
     if (b.pinned_waiting() == 0) pinned_ &= ~b.bit();
   } else {
     Pool& pool = *pools_[w.pool_];
+    if (pool.waiting(w.priority) == 0) pool.own[static_cast<std::size_t>(w.priority)].set_waiting(false, now_);
     if (pool.waiting() == 0) {
       pool.drain.set_waiting(false, now_);
       if (pool.overload != nullptr) pool.overload->set_waiting(false, now_);
@@ -482,7 +509,7 @@ void Core::pump(TimePoint now) {
     // Only a turn that age had begins the count anew: one that has aged may go by its written priority.
     const bool by_age = since_aged_ >= kNativeTurns && LaneQueue::effective(w, now_) != w.priority;
     since_aged_ = by_age ? 0 : since_aged_ + 1;
-    if (!w.critical_ && !w.pinned_.exists()) pools_[w.pool_]->drain.on_grant(now_);
+    if (!w.critical_ && !w.pinned_.exists()) granted_from(*pools_[w.pool_], w);
     w.hold_ = Hold();
     charge(w);
     if (const auto& pool = pools_[w.pool_]; pool != nullptr && (w.queue_ == &pool->plain || w.queue_ == &pool->streamed)) {
@@ -712,7 +739,8 @@ void Core::grant(Waiter& w, BackendSet candidates) {
   ++b.in_flight;
   if (b.limit) b.limit->on_start(b.in_flight);
   ++b.starting;
-  ++b.by_class[index(w.request_class)];
+  const std::uint32_t of_class = ++b.by_class[index(w.request_class)];
+  if (admission::FirstEventLimit* const own = b.limit_of(w.request_class); own != nullptr) own->on_start(of_class);
   const std::size_t start_pool = start_pool_of(w.request_class);
   if (start_pool < kStartPoolCount) b.starts[start_pool].start(now_);
   hold.lag_sample = w.streamed && w.request_class == RequestClass::chat;
@@ -743,6 +771,11 @@ void Core::judge(Hold& hold, Outcome outcome, Duration retry_after) {
   if (b.limit) {
     const bool sampled = verdict.speed == SpeedEffect::sample && b.limit->on_sample(now_, now_ - hold.granted_at, b.in_flight);
     if (sampled || (verdict.drop && b.limit->on_overload(now_, b.in_flight))) b.lag.set_ceiling(b.limit->slots());
+  }
+  if (admission::FirstEventLimit* const own = b.limit_of(hold.share.request_class); own != nullptr) {
+    const std::uint32_t of_class = b.by_class[index(hold.share.request_class)];
+    if (verdict.speed == SpeedEffect::sample) own->on_sample(now_, now_ - hold.granted_at, of_class);
+    if (verdict.drop) own->on_overload(now_, of_class);
   }
   if ((policy_.deadlines || has_controllers_) && verdict.speed == SpeedEffect::sample) {
     for (const auto& pool : pools_) {
@@ -830,7 +863,8 @@ void Core::undo(Hold& hold) {
 // What it generated counts for its tenant, in place of what was expected.
 void Core::settle(Hold& hold, std::uint32_t tokens, bool learn) {
   if (hold.tenant == admission::kNoAccount) return;
-  admission::PoolShares::settle(tenants_, hold.tenant, hold.share.request_class, tokens, learn);
+  const double generated = tokens == kTokensUnknown ? admission::PoolShares::kAsExpected : tokens;
+  admission::PoolShares::settle(tenants_, hold.tenant, hold.share.request_class, generated, learn);
   hold.tenant = admission::kNoAccount;
 }
 

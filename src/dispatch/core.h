@@ -41,6 +41,7 @@ struct Pool {
         picky(budget),
         critical(budget) {}
   [[nodiscard]] std::uint32_t in_lanes() const { return plain.size() + streamed.size(); }
+  [[nodiscard]] std::uint32_t waiting(Priority p) const { return plain.count(p) + streamed.count(p); }
   [[nodiscard]] std::uint32_t waiting() const { return plain.size() + streamed.size() + picky.size() + critical.size(); }
 
   const std::string name;
@@ -57,6 +58,7 @@ struct Pool {
   admission::LaneQueue picky;
   admission::LaneQueue critical;
   admission::DrainRate drain;
+  std::array<admission::OwnRate, kPriorityCount> own;  // of a priority, beside those that overtake it
   std::array<admission::UsualTime, kClassCount> first_event;  // kept where there are deadlines
   balancing::SpeedModel speed;
   balancing::SpeedClasses classes;
@@ -80,6 +82,7 @@ class Core {
     Policy policy;
     std::array<const BackendSpec*, kMaxBackends> spec{};  // by id; of the Setup, which must live until apply
     std::array<std::unique_ptr<Backend>, kMaxBackends> backend;
+    std::array<std::unique_ptr<ClassSlots>, kMaxBackends> class_slots;
     std::array<std::unique_ptr<Pool>, kMaxPools> pool;
     std::array<bool, kMaxPools> pool_used{};
     std::array<bool, kMaxPools> batch{};
@@ -223,9 +226,15 @@ class Core {
   Verdict refuse(Waiter& w, Refused reason, bool at_door);
   [[nodiscard]] Duration usual_first_event(const Waiter& w, bool others_wait) const;
   [[nodiscard]] bool has_room(const Pool& pool, const Waiter& w) const;
-  [[nodiscard]] std::uint64_t entries_ahead(const Pool& pool, const Waiter& w) const;
+  struct Ahead {
+    std::uint64_t better = 0;  // all of better priority
+    std::uint64_t equal = 0;   // of its own, as many as have their turns until it has its
+  };
+  [[nodiscard]] Ahead entries_ahead(const Pool& pool, const Waiter& w) const;
   [[nodiscard]] std::optional<Duration> estimate(const Waiter& w) const;
+  [[nodiscard]] std::optional<Duration> estimate_in(const Pool& pool, const Waiter& w) const;
   [[nodiscard]] std::optional<double> drain_rate(const Pool& pool) const;
+  void granted_from(Pool& pool, const Waiter& w);  // for both rates
   void refuse_all(LaneQueue& queue);
   void refuse_all(Pool& pool);
   void refuse_hopeless();
@@ -235,6 +244,7 @@ class Core {
   void set_kind(Backend& b, WorkerKind kind);
   [[nodiscard]] static std::uint32_t ceiling_of(const Backend& b);
   void set_http_slots(Backend& b);
+  void set_class_slots(Backend& b);
   void update(Backend& b);  // its bits in the sets below
   void review();            // after any change of health, breaker or drain: panic, then who lost all hope
   void advance_breakers();

@@ -78,6 +78,7 @@ Result<Core::Plan> Core::prepare(const Setup& setup, BackendSet vacant, TimePoin
           std::make_unique<Backend>(BackendIdentity{ref, spec.name, spec.address}, spec, setup.policy, queue_, now);
     }
     plan.spec[id] = &spec;
+    if (setup.policy.class_adaptive) plan.class_slots[id] = std::make_unique<ClassSlots>();
     bits[i] = BackendSet{1} << id;
   }
   for (const PoolSpec& spec : setup.pools) {
@@ -112,7 +113,7 @@ void Core::apply(Plan& plan, TimePoint now) {
   limits_.set(policy_.limits);  // the throttle, where it is at work, halves them again within half a second
   retries_.configure(policy_.retries);
   has_floors_ = std::ranges::any_of(policy_.floors, [](double share) { return share > 0; });
-  has_shares_ = has_floors_ || std::ranges::any_of(policy_.ceilings, [](std::uint32_t n) { return n != kUnbounded; });
+  has_shares_ = has_floors_ || policy_.class_adaptive || std::ranges::any_of(policy_.ceilings, [](std::uint32_t n) { return n != kUnbounded; });
   bounded_starts_ = std::ranges::any_of(policy_.starting, [](std::uint32_t bound) { return bound != kUnbounded; });
 
   for (std::size_t id = 0; id < kMaxBackends; ++id) {
@@ -126,6 +127,11 @@ void Core::apply(Plan& plan, TimePoint now) {
       place->slow_starting = place->late;
     }
     if (place == nullptr) continue;
+    // What is known already is kept; what is wanted no longer goes with the plan.
+    if ((place->class_slots != nullptr) != (plan.class_slots[id] != nullptr)) {
+      std::swap(place->class_slots, plan.class_slots[id]);
+      set_class_slots(*place);
+    }
     if (plan.spec[id] == nullptr) place->removed = true;
     else configure(*place, *plan.spec[id]);
     update(*place);
@@ -172,6 +178,7 @@ void Core::configure(Backend& b, const BackendSpec& spec) {
   } else if (b.kind != WorkerKind::unknown) {
     if (b.kind == WorkerKind::orbit) b.lag.set_ceiling(ceiling_of(b));
     else set_http_slots(b);
+    if (b.class_slots != nullptr) b.class_slots->set_most(ceiling_of(b));
   }
 }
 
@@ -192,6 +199,11 @@ void Core::set_kind(Backend& b, WorkerKind kind) {
     b.lag = admission::HeadLag::fixed(ceiling_of(b));
     set_http_slots(b);
   }
+  set_class_slots(b);
+}
+
+void Core::set_class_slots(Backend& b) {
+  if (b.class_slots != nullptr && b.kind == WorkerKind::orbit) b.class_slots->begin(ceiling_of(b), now_);
 }
 
 void Core::set_http_slots(Backend& b) {
@@ -319,6 +331,7 @@ void Core::on_probe(Backend& b, balancing::ProbeResult result, WorkerKind found,
     b.slow_starting = true;
     b.lag.recovered(now_);
     b.service.forget();
+    set_class_slots(b);
     if (b.limit) {
       b.limit.reset();
       set_http_slots(b);
@@ -379,6 +392,7 @@ void Core::limit_backend(Backend& b, std::uint32_t slots, TimePoint now) {
   b.slots_limit = slots;
   if (b.kind == WorkerKind::orbit) b.lag.set_ceiling(ceiling_of(b));
   if (b.kind == WorkerKind::http) set_http_slots(b);
+  if (b.class_slots != nullptr) b.class_slots->set_most(ceiling_of(b));
   pump(now_);
 }
 
@@ -396,6 +410,9 @@ bool Core::set_paused(PoolId id, bool paused, TimePoint now) {
   Pool& pool = *pools_[id];
   pool.paused = paused;
   pool.drain.set_waiting(!paused && pool.waiting() != 0, now_);
+  for (std::size_t p = 0; p < kPriorityCount; ++p) {
+    pool.own[p].set_waiting(!paused && pool.waiting(static_cast<Priority>(p)) != 0, now_);
+  }
   if (pool.overload != nullptr) pool.overload->set_waiting(!paused && pool.waiting() != 0, now_);
   pump(now_);
   return true;

@@ -36,6 +36,10 @@ void copy(const Backend& b, TimePoint now, BackendStatus& out) {
   out.critical = b.critical;
   out.tunnels = b.tunnels;
   out.by_class = b.by_class;
+  for (std::size_t c = 0; c < kClassCount; ++c) {
+    const admission::FirstEventLimit* const own = b.limit_of(static_cast<RequestClass>(c));
+    out.class_slots[c] = own != nullptr ? own->slots() : 0;
+  }
   out.slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now) : b.lag.slots();
   out.slots_ceiling = b.kind == WorkerKind::orbit ? b.spec.orbit_ceiling : b.spec.http_slots;
   out.slots_limit = b.slots_limit;
@@ -96,7 +100,7 @@ void Core::copy_status(Status& out) const {
     Waiter newcomer(nullptr);
     for (std::size_t p = 0; p < kPriorityCount; ++p) {
       newcomer.priority = static_cast<Priority>(p);
-      const auto wait = pool.paused ? std::nullopt : admission::estimate_wait(entries_ahead(pool, newcomer), rate);
+      const auto wait = pool.paused ? std::nullopt : estimate_in(pool, newcomer);
       to.wait_seconds[p] = wait ? to_seconds(*wait) : -1.0;
     }
     for (const LaneQueue* queue : {&pool.plain, &pool.streamed, &pool.picky}) add_lanes(*queue);
@@ -204,7 +208,9 @@ const char* Core::check_at_rest() {
       const bool paced = b.lag.may_start(now_, 0) == admission::StartAnswer::yes;
       const std::uint32_t slots = b.slow_starting ? b.slow.limit(b.lag.slots(), now_) : b.lag.slots();
       const bool below_floor = paced && policy_.floors[c] > 0 && b.by_class[c] < admission::floor_of(slots, policy_.floors[c]);
-      if (((slot_free & b.bit()) != 0 || below_floor) && b.by_class[c] < policy_.ceilings[c]) places |= b.bit();
+      const admission::FirstEventLimit* const own = b.limit_of(w.request_class);
+      const std::uint32_t ceiling = own == nullptr ? policy_.ceilings[c] : std::min(policy_.ceilings[c], own->slots());
+      if (((slot_free & b.bit()) != 0 || below_floor) && b.by_class[c] < ceiling) places |= b.bit();
     });
     const BackendSet free = places & starts & breaker;
     if ((free & ~held_back(w, use, free)) != 0) wrong = "a slot is free and somebody waits for it";

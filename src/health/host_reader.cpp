@@ -167,6 +167,17 @@ Number HostReader::memory_limit_of(int pid) const {
   return least && *least < kNoBound ? least : std::nullopt;
 }
 
+std::string HostReader::kills_file_of(int pid) const {
+  const Groups groups = pid == 0 ? find_groups() : find_groups(std::to_string(pid));
+  if (!groups.memory.empty()) return groups.memory.front() + "/memory.oom_control";
+  return groups.unified.empty() ? std::string() : groups.unified.front() + "/memory.events";
+}
+
+Number HostReader::kills_in(const std::string& file) {
+  const auto text = file.empty() ? std::nullopt : read_file(file);
+  return text ? number_after(*text, "oom_kill") : std::nullopt;
+}
+
 HostReader::Groups HostReader::find_groups(const std::string& process) const {
   Groups groups;
   const auto cgroup = read_file(root_ + "/proc/" + process + "/cgroup");

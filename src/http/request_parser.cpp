@@ -37,7 +37,7 @@ std::string_view method_name(std::uint8_t number) {
   case value: return #text;
     HTTP_ALL_METHOD_MAP(PERIGEE_HTTP_METHOD)
 #undef PERIGEE_HTTP_METHOD
-    default: return {};
+    default: return "";
   }
 }
 

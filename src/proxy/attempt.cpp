@@ -1,5 +1,6 @@
 // One attempt: a connection in hand or a new one, the request goes out, the head of its answer comes back.
 // What kind of answer it is decides who carries on: the relay, or a tunnel.
+#include <algorithm>
 #include <array>
 
 #include "inner.h"
@@ -96,6 +97,15 @@ Error broken_before_head(Exchange& x, const Error& error) {
   return Error{ErrorKind::reset, Side::upstream, Sent::maybe, error.code, "the worker closed before its answer"};
 }
 
+// Whether the worker has a limiter of its own whose fields would stand beside ours.
+bool tells_a_rate(const http::HeaderTable& answer) {
+  constexpr std::string_view kPrefix = "x-ratelimit-";
+  return std::ranges::any_of(answer, [&](const http::Header& h) {
+    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; };
+    return h.name.size() > kPrefix.size() && std::ranges::equal(h.name.substr(0, kPrefix.size()), kPrefix, {}, lower);
+  });
+}
+
 // The answer's head is known: tell everybody, and write it to scratch for the relay to send with the first
 // bytes of the body.
 http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
@@ -131,7 +141,7 @@ http::ResponsePlan begin_answer(Exchange& x, const http::ResponseHead& head) {
   context.client_minor = x.head.version_minor;
   context.request_id = x.text(Texts::kRequestId);
   context.date = x.proxy.date_text();
-  const std::string rates = rate_lines(x);
+  const std::string rates = x.rates ? rate_lines(x, tells_a_rate(x.proxy.response_table)) : std::string();
   context.extra = rates;
   http::write_response_head(x.proxy.scratch, head, x.proxy.response_table, context);
   return plan;

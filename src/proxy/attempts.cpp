@@ -6,6 +6,7 @@
 
 #include "belonging.h"
 #include "inner.h"
+#include "perigee/admission/overload.h"
 #include "perigee/balancing/backoff.h"
 #include "perigee/coro/sleep.h"
 #include "stages.h"
@@ -60,27 +61,11 @@ TimePoint deadline_of(const Exchange& x) {
 
 }  // namespace
 
-namespace {
-
-// Victims of a rejector are whole clients, not random parts of everybody's session, and others each hour.
-std::uint8_t cohort_of(const Exchange& x) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  const auto mix = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001b3ULL; };
-  const std::string_view behind = x.text(Texts::kClientAddress);
-  if (behind.empty()) {
-    for (const std::uint8_t byte : x.client.peer.ip) mix(byte);
-  } else {
-    for (const char c : behind) mix(static_cast<unsigned char>(c));
-  }
-  mix(static_cast<std::uint64_t>(x.proxy.parts.clock.wall_ms() / 3'600'000));
-  return static_cast<std::uint8_t>((hash >> 32U) & 127U);
-}
-
-}  // namespace
-
 dispatch::Ask ask_of(const Exchange& x) {
   dispatch::Ask ask;
-  if (x.plan->config->pools[x.pool_index].overload == config::Overload::pi) ask.cohort = cohort_of(x);
+  if (x.plan->config->pools[x.pool_index].overload == config::Overload::pi) {
+    ask.cohort = admission::rejector_cohort(x.tenant.id, x.proxy.parts.clock.wall_ms() / 3'600'000);
+  }
   ask.pool = x.pool;
   ask.request_class = x.verdict.request_class;
   ask.priority = x.verdict.priority;

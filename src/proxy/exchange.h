@@ -24,6 +24,7 @@
 #include "perigee/http/forward.h"
 #include "perigee/http/parser.h"
 #include "perigee/http/sse.h"
+#include "perigee/http/usage.h"
 #include "perigee/net/address.h"
 #include "perigee/net/stream.h"
 #include "perigee/proxy/loop_proxy.h"
@@ -37,7 +38,7 @@ struct Belonging;
 struct ConnectionTag;
 struct Exchange;
 class HeartBeat;
-class RateHold;
+struct RateHold;
 struct ModelRoutes;
 
 // Texts of the request in hand, in one piece of memory: most of them are empty, and a stream keeps them for
@@ -154,6 +155,7 @@ struct Exchange {
   bool taken = false;          // its head was understood, and nothing in it forbids to go on
   bool answered = false;       // by a stage that needs no delivery
   bool keep_alive = true;      // this connection may carry another request
+  bool reads_usage = false;    // somebody is charged by what its answer tells of tokens
   ByteBuffer out;              // the forwarded head, then the decoded body (at most 64 KiB of it)
   std::uint32_t out_head_bytes = 0;
   std::unique_ptr<ModelRoutes> model_routes;  // until the body was looked at, where routes ask for a model
@@ -184,6 +186,7 @@ struct Exchange {
   std::unique_ptr<HeartBeat> heart_beat;  // where there are any
 
   std::unique_ptr<RateHold> rates;        // where some rate holds for it
+  std::unique_ptr<http::BodyTail> answer_tail;  // where an answer speaks of tokens, and somebody is charged
   std::unique_ptr<Belonging> belonging;   // where it is of a session, or names what one worker knows
 
   // --- for the log
@@ -194,12 +197,12 @@ struct Exchange {
   bool client_gone = false;
   std::uint8_t attempts = 0;
   std::uint32_t deadline_ms = 0;  // from the request's first byte, as a trusted peer wrote it; 0 = it did not
-  std::uint32_t tokens = 0;       // generated, as far as passing events or bytes tell
+  std::uint32_t generated = 0;    // events of a stream, bytes of a whole answer: see token_count.h
   std::uint64_t client_in_before = 0;   // the connection's counters when the exchange began
   std::uint64_t client_out_before = 0;
   dispatch::BackendRef backend;
   std::uint64_t arrival = 0;   // place in the queue, for later attempts
-  std::string_view method;     // of static storage
+  const char* method = "";     // of static storage
 
   [[nodiscard]] Texts& texts() const { return client.texts; }
   [[nodiscard]] std::string_view text(Texts::Part part) const { return client.texts.get(part); }

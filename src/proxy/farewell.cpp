@@ -6,7 +6,9 @@
 #include "belonging.h"
 #include "inner.h"
 #include "perigee/coro/timeout.h"
+#include "rates.h"
 #include "stages.h"
+#include "token_count.h"
 
 namespace perigee::proxy {
 
@@ -81,11 +83,13 @@ Task<Result<bool>> discard_answer(LoopProxy::Inner& proxy, dispatch::Ticket& tic
 }
 
 Task<void> run_detached(LoopProxy::Inner& proxy, dispatch::Ticket ticket, UpstreamPtr upstream, Detached state,
-                        balancing::Outcome outcome, Duration limit, std::unique_ptr<Belonging> belonging) {
+                        balancing::Outcome outcome, Duration limit, admission::RunningPlaces places,
+                        std::unique_ptr<Belonging> belonging) {
   auto discard = discard_answer(proxy, ticket, *upstream, state);
   const auto reusable = co_await coro::with_timeout(limit, coro::kTimedOut, std::move(discard));
-  ticket.finish(outcome, proxy.now());
-  belonging.reset();  // its turn is over only now
+  ticket.finish(outcome, proxy.now(), Duration::zero(), dispatch::kTokensUnknown);
+  places.give_back();  // its tenant's: the worker is done only now
+  belonging.reset();   // and so is its session's turn
   --proxy.exchanges;
   if (reusable && *reusable) {
     proxy.pool.give_back(std::move(upstream));
@@ -120,7 +124,7 @@ void give_up(Exchange& x, const Error& error) {
     }
   }
   if (const UpstreamPtr upstream = std::move(x.upstream)) part_from(x.proxy, std::move(upstream->stream));
-  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), output_tokens(x));
 }
 
 void settle(Exchange& x, const Result<void>& delivered) {
@@ -128,7 +132,7 @@ void settle(Exchange& x, const Result<void>& delivered) {
     give_up(x, delivered.error());
     return;
   }
-  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), x.tokens);
+  x.ticket.finish(x.outcome, x.proxy.now(), Duration::zero(), output_tokens(x));
   if (!x.upstream) return;
   if (x.reusable && x.body_complete) {
     x.upstream->stream->watch_end(nullptr, Side::upstream);
@@ -158,7 +162,8 @@ void detach(Exchange& x, Duration time) {
   const bool head_seen = x.times.head != kNever;
   const auto& config = *x.proxy.plan->config;
   const Detached state{{x.head.method, {}}, {config.heads.bytes, config.heads.target, config.heads.fields}, head_seen};
-  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, time,
+  admission::RunningPlaces places = x.rates ? std::move(x.rates->places) : admission::RunningPlaces();
+  x.proxy.scope.spawn(run_detached(x.proxy, std::move(x.ticket), std::move(x.upstream), state, x.outcome, time, std::move(places),
                                    std::move(x.belonging)));
 }
 

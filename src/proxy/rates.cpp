@@ -11,6 +11,7 @@
 #include "inner.h"
 #include "perigee/state/shared_rates.h"
 #include "stages.h"
+#include "token_count.h"
 
 namespace perigee::proxy {
 
@@ -18,8 +19,6 @@ using admission::RateMatch;
 using coro::Task;
 
 namespace {
-
-constexpr std::uint64_t kBytesPerToken = 4;
 
 std::span<RateMatch> own_of(RateHold& hold) { return std::span(hold.matches).first(hold.own); }
 std::span<RateMatch> shared_of(RateHold& hold) { return std::span(hold.matches).subspan(hold.own); }
@@ -93,12 +92,6 @@ std::uint16_t retry_after(Exchange& x, Duration wait) {
 
 }  // namespace
 
-RateHold::Used RateHold::used(bool event_stream) const {
-  if (const auto said = http::read_usage(tail_.text())) return {said->total, said->output.value_or(said->total - std::min(said->total, input))};
-  const std::uint64_t output = event_stream ? outputs_ : bytes_ / kBytesPerToken;
-  return {input + output, output};
-}
-
 void match_rates(Exchange& x, std::string_view path, const admission::Claims& claims) {
   if (!x.plan->rate_policies) return;
   std::vector<RateMatch> matches;
@@ -109,7 +102,10 @@ void match_rates(Exchange& x, std::string_view path, const admission::Claims& cl
   if (matches.empty()) return;
   auto hold = std::make_unique<RateHold>();
   const config::Redis& redis = x.plan->config->redis;
-  const auto is_own = [&](const RateMatch& m) { return !redis.enabled() || !m.policy->written.shared; };
+  const auto is_own = [&](const RateMatch& m) {
+    const bool has_rate = m.policy->requests || m.policy->tokens;
+    return !redis.enabled() || !m.policy->written.shared || !has_rate;
+  };
   std::ranges::copy_if(matches, std::back_inserter(hold->matches), is_own);
   hold->own = hold->matches.size();
   for (const RateMatch& match : matches) {
@@ -124,8 +120,23 @@ void match_rates(Exchange& x, std::string_view path, const admission::Claims& cl
   x.rates = std::move(hold);
 }
 
+namespace {
+
+Result<void> refused(Exchange& x, const admission::RateVerdict& verdict) {
+  x.refusal.retry_after_s = retry_after(x, verdict.retry_after);
+  return fail(ErrorKind::denied, "Too many requests for this rate limit. Please retry later.", Side::client, 429);
+}
+
+}  // namespace
+
 Task<Result<void>> within_rates(Exchange& x) {
   RateHold& hold = *x.rates;
+  // Places first: who is refused for want of one is not charged.
+  auto verdict = admission::Rates::enter(hold.rates, hold.matches, hold.places);
+  if (!verdict.allowed) {
+    hold.rates->look(hold.matches, x.proxy.now());
+    co_return refused(x, verdict);
+  }
   if (hold.counts_tokens) {
     const std::uint64_t come = x.out.size() - x.out_head_bytes;
     const std::uint64_t body = x.head.framing == http::Framing::length ? x.head.content_length : come;
@@ -133,7 +144,7 @@ Task<Result<void>> within_rates(Exchange& x) {
     hold.rates->estimate(hold.matches, hold.input);
   }
   const bool shares = hold.own < hold.matches.size();
-  auto verdict = hold.rates->take(own_of(hold), x.proxy.now(), !shares);
+  verdict = hold.rates->take(own_of(hold), x.proxy.now(), !shares);
   if (verdict.allowed && shares) {
     verdict = co_await ask_shared(x);
     if (verdict.allowed) hold.rates->count(own_of(hold), nullptr, false);
@@ -141,19 +152,23 @@ Task<Result<void>> within_rates(Exchange& x) {
   }
   hold.charged = verdict.allowed;
   if (verdict.allowed) co_return Result<void>{};
-  x.refusal.retry_after_s = retry_after(x, verdict.retry_after);
-  co_return fail(ErrorKind::denied, "Too many requests for this rate limit. Please retry later.", Side::client, 429);
+  hold.places.give_back();
+  co_return refused(x, verdict);
 }
 
-std::string rate_lines(const Exchange& x) { return x.rates ? admission::rate_fields(x.rates->matches) : std::string(); }
+std::string rate_lines(const Exchange& x, bool worker_tells) {
+  if (!x.rates) return {};
+  std::string lines = admission::rate_fields(x.rates->matches);
+  if (x.error_shape == http::ErrorShape::openai && !worker_tells) lines += admission::openai_rate_fields(x.rates->matches);
+  return lines;
+}
 
 void settle_rates(Exchange& x) {
   RateHold& hold = *x.rates;
   if (!hold.charged || !hold.counts_tokens) return;
   // Whose worker goes on without a client has cost what it was expected to: nobody will hear what it was.
   if (x.detached) return;
-  RateHold::Used used;  // of what no worker took, or answered with an error, nothing
-  if (x.worker_status >= 200 && x.worker_status < 300) used = hold.used(x.event_stream);
+  const TokensUsed used = tokens_used(x, hold.input);
   hold.rates->settle(hold.matches, used.total, used.output, x.proxy.now());
   state::SharedRates* const shared = x.proxy.parts.shared_rates;
   if (!hold.by_redis || shared == nullptr) return;

@@ -10,8 +10,8 @@
 #include "perigee/http/chunk.h"
 #include "belonging.h"
 #include "heart_beat.h"
-#include "rates.h"
 #include "stages.h"
+#include "token_count.h"
 
 namespace perigee::proxy {
 
@@ -71,18 +71,15 @@ class Watcher {
 
   void see(std::string_view piece) {
     if (!x_.event_stream) {
-      if (x_.rates) x_.rates->see_body(piece);
+      see_body(x_, piece);
       if (x_.belonging) learn_from_body(x_, piece);
       first_event(piece.empty());
-      // Of an answer that is no stream only its size is known.
-      if (admission::generates(x_.verdict.request_class)) x_.tokens += static_cast<std::uint32_t>(piece.size() / 4);
       return;
     }
     const http::SseScanner::Seen seen = scanner_.feed(piece);
     if (x_.belonging && !seen.request_id.empty()) name_stream(x_, stream_id_hash(seen.request_id));
     if (seen.first_output) first_event(false);
-    if (x_.rates) x_.rates->see_event(piece, seen.outputs);
-    x_.tokens += seen.outputs;
+    see_events(x_, piece, seen.outputs);
     x_.proxy.metrics().add(telemetry::Count::token_events);
   }
   // The dispatcher hears of the first event; not where the answer is whole by then, which its end says as well.
@@ -176,6 +173,7 @@ class Relay {
  public:
   explicit Relay(Exchange& x) : x_(x), watcher_(x), chunked_(x.proxy.answering.plan.framing == http::Framing::chunked) {
     count(x, true);
+    begin_token_count(x);
     if (x.heart_beat) x.heart_beat->between_events_of(x.event_stream && chunked_ ? &watcher_.scanner() : nullptr);
   }
 

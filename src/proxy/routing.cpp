@@ -228,7 +228,7 @@ Result<void> route(Exchange& x) {
   const http::HeaderTable& table = x.proxy.request_table;
   const dispatch::Dispatcher& dispatcher = x.proxy.parts.dispatcher;
   const http::RequestHead& head = x.proxy.request_head;
-  x.method = head.method_text;
+  x.method = head.method_text.data();
   x.keep_alive = x.head.keep_alive && !x.client.draining;
   x.trusted = config.is_trusted(x.client.peer.ip);
   if (x.trusted) x.texts().set(Texts::kClientAddress, client_behind(config, table));

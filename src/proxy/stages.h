@@ -41,7 +41,7 @@ void match_rates(Exchange& x, std::string_view path, const admission::Claims& cl
 coro::Task<Result<void>> within_rates(Exchange& x);
 void settle_rates(Exchange& x);
 // The RateLimit fields of its answer, whole lines; empty where no rate holds.
-[[nodiscard]] std::string rate_lines(const Exchange& x);
+[[nodiscard]] std::string rate_lines(const Exchange& x, bool worker_tells = false);
 
 // --- heart_beat.cpp: comments to a client that hears nothing, from here on.
 void start_heart_beats(Exchange& x);

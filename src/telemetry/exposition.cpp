@@ -384,6 +384,12 @@ void add_process(Page& page, const Exposition& what) {
       .add_if({}, what.fleet.host_cpu_ratio);
   page.gauge("perigee_host_memory_ratio", "Working set, of the memory that we may use.")
       .add_if({}, what.fleet.host_memory_ratio);
+  {
+    Family family = page.gauge("perigee_host_pressure_ratio", "Share of time in which work stalled for want of a resource.");
+    for (const FleetGauges::Pressure& pressure : what.fleet.pressure) {
+      if (!pressure.resource.empty()) family.add_if({{"resource", pressure.resource}}, pressure.share);
+    }
+  }
   page.gauge("perigee_throttle_level", "0 below the soft marks of CPU and memory, 1 where the machine is saturated.")
       .add({}, what.fleet.throttle_level);
   page.gauge("perigee_throttle_step",
@@ -411,6 +417,7 @@ void add_rates(Page& page, const RateCounts& rates) {
       family.add({{"policy", policy.name}, {"result", "allowed"}}, number(policy.allowed));
       family.add({{"policy", policy.name}, {"result", "refused_requests"}}, number(policy.refused_requests));
       family.add({{"policy", policy.name}, {"result", "refused_tokens"}}, number(policy.refused_tokens));
+      family.add({{"policy", policy.name}, {"result", "refused_concurrent"}}, number(policy.refused_concurrent));
     }
   }
   {

@@ -155,3 +155,26 @@ TEST_CASE("the law at both ends serves at overload what dropping the late alone 
   CHECK(late_only.good_per_second < 40);
   CHECK(both.good_per_second > 125);
 }
+
+TEST_CASE("a priority's own rate: of the last five seconds in which some of it waited") {
+  OwnRate rate;
+  TimePoint now = kStart;
+  CHECK_FALSE(rate.per_second(now));
+  rate.on_grant(now);  // nobody waits: says nothing
+  rate.set_waiting(true, now);
+  for (int i = 0; i < 19; ++i) rate.on_grant(now += milliseconds(100));
+  CHECK_FALSE(rate.per_second(now));  // too early
+  rate.on_grant(now += milliseconds(100));
+  CHECK(rate.per_second(now).value() == doctest::Approx(10));
+  for (int i = 0; i < 100; ++i) {
+    rate.set_waiting(true, now);  // a repeat
+    rate.on_grant(now += milliseconds(50));
+  }
+  CHECK(rate.per_second(now).value() == doctest::Approx(20).epsilon(0.05));
+  CHECK(rate.per_second(now + seconds(6)).value() == 0);  // others overtake it all the time
+  rate.set_waiting(false, now);
+  CHECK_FALSE(rate.per_second(now));
+  rate.set_waiting(true, now);
+  CHECK_FALSE(rate.per_second(now + seconds(1)));
+  CHECK(rate.per_second(now + seconds(3)).value() == 0);
+}

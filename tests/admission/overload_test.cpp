@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cmath>
 #include <deque>
 #include <queue>
@@ -272,6 +274,21 @@ TEST_CASE("under overload CoDel and LIFO keep answers good; without either nothi
       CHECK(twice.p99_ms < 1500);
     }
   }
+}
+
+TEST_CASE("a tenant keeps its cohort for an hour; tenants are spread over all of them") {
+  std::array<int, 128> members{};
+  int moved = 0;
+  for (std::uint64_t tenant = 1; tenant <= 12'800; ++tenant) {
+    const std::uint64_t id = tenant * 0x9e3779b97f4a7c15ULL;  // as hashes are
+    const std::uint8_t cohort = rejector_cohort(id, 480'000);
+    REQUIRE(cohort < 128);
+    ++members[cohort];
+    CHECK(rejector_cohort(id, 480'000) == cohort);
+    if (rejector_cohort(id, 480'001) != cohort) ++moved;
+  }
+  for (const int n : members) CHECK(std::abs(n - 100) < 50);
+  CHECK(moved > 12'600);
 }
 
 }  // namespace perigee::admission::test

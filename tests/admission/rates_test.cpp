@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
+
 #include "perigee/base/random.h"
 
 using namespace perigee;
@@ -240,4 +242,91 @@ TEST_CASE("random schedules: no key ever gets more than burst and rate, whatever
     CHECK(static_cast<double>(sum) >= 250 * elapsed);
     for (const auto& [id, n] : taken) CHECK(static_cast<double>(n) <= 40 + 40 * elapsed);
   }
+}
+
+TEST_CASE("at most so many at once: a place for each, given back whatever became of it") {
+  config::RateLimit two = rule("two", {});
+  two.concurrent = 2;
+  config::RateLimit all = rule("all", 100);
+  all.by = config::RateBy::all;
+  all.concurrent = 3;
+  auto rates = std::make_shared<Rates>();
+  auto policies = rates->configure({two, all}, kTenants, kStart);
+  const auto enter = [&](const Tenant& tenant, RunningPlaces& into) {
+    std::vector<RateMatch> matches;
+    Rates::match(*policies, RequestClass::search, "/a", tenant, kAddress, matches);
+    const RateVerdict verdict = Rates::enter(rates, matches, into);
+    rates->look(matches, kStart);
+    CHECK(matches[1].of_requests.remaining == 100);  // nothing is charged here
+    return std::pair(verdict, matches[0].places_left);
+  };
+  RunningPlaces first;
+  RunningPlaces second;
+  CHECK(enter(kAcme, first).second == 1);
+  CHECK(enter(kAcme, second).second == 0);
+  {
+    RunningPlaces third;
+    const auto [verdict, left] = enter(kAcme, third);
+    CHECK_FALSE(verdict.allowed);
+    CHECK(left == 0);
+    CHECK(verdict.refused_by->written.name == "two");
+    CHECK(verdict.retry_after > 0s);
+  }
+  {
+    RunningPlaces other;
+    CHECK(enter(kBeta, other).first.allowed);
+    RunningPlaces fourth;  // three run: refused by the rate of all, and its own place is not kept
+    CHECK(enter(kNobody, fourth).first.refused_by->written.name == "all");
+    CHECK(rates->usage(policies->all[0], 5, kStart).size() == 2);
+    CHECK(rates->usage(policies->all[1], 5, kStart)[0].running == 3);
+  }
+  RunningPlaces moved = std::move(second);
+  RunningPlaces again;
+  CHECK_FALSE(enter(kAcme, again).first.allowed);
+  moved.give_back();
+  moved.give_back();  // once
+  CHECK(enter(kAcme, again).first.allowed);
+  // A reload that takes the policy away and brings it back: what ran before belongs to the old one.
+  rates->configure({}, kTenants, kStart);
+  policies = rates->configure({two, all}, kTenants, kStart);
+  RunningPlaces after;
+  CHECK(enter(kAcme, after).second == 1);
+  first.give_back();
+  again = RunningPlaces();
+  CHECK(rates->usage(policies->all[0], 5, kStart)[0].running == 1);
+  after.give_back();
+  CHECK(rates->usage(policies->all[0], 5, kStart).empty());
+}
+
+TEST_CASE("fields of a bound on how many run") {
+  config::RateLimit both = rule("b", 10);
+  both.concurrent = 4;
+  auto rates = std::make_shared<Rates>();
+  const auto policies = rates->configure({both}, kTenants, kStart);
+  std::vector<RateMatch> matches;
+  Rates::match(*policies, RequestClass::search, "/a", kAcme, kAddress, matches);
+  RunningPlaces places;
+  CHECK(Rates::enter(rates, matches, places).allowed);
+  CHECK(rates->take(matches, kStart).allowed);
+  CHECK(rate_fields(matches) ==
+        "RateLimit-Policy: \"b\";q=10;w=10, \"b-concurrent\";q=4;qu=\"concurrent-requests\"\r\n"
+        "RateLimit: \"b\";r=9;t=1, \"b-concurrent\";r=3\r\n");
+}
+
+TEST_CASE("fields for OpenAI's clients: the tightest match, what may come at once, when all of it is back") {
+  config::RateLimit all = rule("all", 100, {}, 1s);
+  all.by = config::RateBy::all;
+  Book book({all, rule("each", 10, 1000, 3600s)});
+  CHECK(book.chat(kAcme, 100).allowed);  // 300 tokens by estimate
+  CHECK(openai_rate_fields(book.matches) ==
+        "x-ratelimit-limit-requests: 10\r\nx-ratelimit-remaining-requests: 9\r\nx-ratelimit-reset-requests: 6m0s\r\n"
+        "x-ratelimit-limit-tokens: 1000\r\nx-ratelimit-remaining-tokens: 700\r\nx-ratelimit-reset-tokens: 18m0s\r\n");
+  Book quick({rule("q", 100, {}, 1s)});
+  CHECK(quick.ask(kAcme).allowed);
+  CHECK(openai_rate_fields(quick.matches) ==
+        "x-ratelimit-limit-requests: 100\r\nx-ratelimit-remaining-requests: 99\r\nx-ratelimit-reset-requests: 10ms\r\n");
+  Book slow({rule("s", 1, {}, 3605s)});
+  CHECK(slow.ask(kAcme).allowed);
+  CHECK(openai_rate_fields(slow.matches).ends_with("reset-requests: 1h0m5s\r\n"));
+  CHECK(openai_rate_fields({}).empty());
 }

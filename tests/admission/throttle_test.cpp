@@ -247,4 +247,30 @@ TEST_CASE("a worker near its memory's limit is hot until it is well below") {
   CHECK_FALSE(w.update(0.1, 0.79, 0.85));
 }
 
+TEST_CASE("a worker died of its memory: its own group says so, or a shared one when its process went as well") {
+  TimePoint now{100s};
+  SUBCASE("alone in its group") {
+    MemoryDeath death;
+    CHECK_FALSE(death.update(7, false, false, now));  // of the past
+    CHECK_FALSE(death.update(7, true, false, now += 500ms));  // a restart is no death of memory
+    CHECK(death.update(8, false, false, now += 500ms));
+    CHECK_FALSE(death.update(8, false, false, now += 500ms));  // once
+    CHECK_FALSE(death.update({}, false, false, now += 500ms));
+    CHECK(death.update(10, true, false, now += 500ms));
+    CHECK_FALSE(death.update(0, true, false, now += 500ms));  // a new group
+    CHECK_FALSE(death.update(0, false, false, now += 500ms));
+  }
+  SUBCASE("with others in it") {
+    MemoryDeath death;
+    CHECK_FALSE(death.update(0, false, true, now));
+    CHECK_FALSE(death.update(1, false, true, now += 500ms));  // somebody else
+    CHECK_FALSE(death.update(1, false, true, now += 3s));
+    CHECK_FALSE(death.update(1, true, true, now += 500ms));  // this one went, for another reason
+    CHECK_FALSE(death.update(1, false, true, now += 3s));
+    CHECK_FALSE(death.update(2, false, true, now += 500ms));
+    CHECK(death.update(2, true, true, now += 500ms));  // noticed one look later
+    CHECK_FALSE(death.update(2, true, true, now += 500ms));
+  }
+}
+
 }  // namespace perigee::admission::test

@@ -240,6 +240,59 @@ TEST_CASE("slots of a worker that is not ORBIT are found below what is written, 
   r.check();
 }
 
+TEST_CASE("classes whose work is alike have slots of their own on an ORBIT worker, where that is wanted") {
+  Setup s = setup_of(1, WorkerKind::orbit);
+  s.policy.class_adaptive = true;
+  s.policy.steered = false;
+  s.policy.head_lag.start_pace = 0;
+  s.policy.head_lag.start_slots = 40;
+  s.backends[0].orbit_ceiling = 40;
+  Rig r(s);
+  constexpr auto kSearch = static_cast<std::size_t>(RequestClass::search);
+  constexpr auto kFiles = static_cast<std::size_t>(RequestClass::files);
+  Ask search;
+  search.request_class = RequestClass::search;
+  REQUIRE(r.status(0).class_slots[kSearch] == 8);
+  CHECK(r.status(0).class_slots[static_cast<std::size_t>(RequestClass::chat)] == 0);
+  const auto answers = [&](std::size_t at_once, Duration each, int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      std::vector<Ticket> running;
+      for (std::size_t k = 0; k < std::min<std::size_t>(at_once, r.status(0).class_slots[kSearch]); ++k) {
+        running.push_back(r.grant(search));
+      }
+      r.pass(each);
+      for (Ticket& t : running) t.finish(Outcome::success, r.now());
+    }
+  };
+  answers(1, 50ms, 40);
+  answers(40, 50ms, 100);
+  CHECK(r.status(0).class_slots[kSearch] > 20);
+  answers(40, 400ms, 20);
+  const std::uint32_t found = r.status(0).class_slots[kSearch];
+  CHECK(found < 20);
+  CHECK(r.status(0).class_slots[kFiles] == 8);  // another class has its own
+  std::vector<Ticket> running;
+  for (std::uint32_t i = 0; i < found; ++i) running.push_back(r.grant(search));
+  Client waits;
+  CHECK(r.ask(waits, search) == Verdict::waiting);
+  Ask chat;
+  chat.request_class = RequestClass::chat;
+  running.push_back(r.grant(chat));  // nobody else is held up
+  r.check();
+  running.front().finish(Outcome::success, r.now());
+  r.loop.port.deliver();
+  CHECK(waits.state() == Waiter::State::granted);
+  running.push_back(waits.take());
+  // A reload keeps what was found; one without the option takes it away.
+  REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+  CHECK(r.status(0).class_slots[kSearch] == found);
+  r.setup.policy.class_adaptive = false;
+  REQUIRE(r.d.configure(r.setup, r.now()).has_value());
+  CHECK(r.status(0).class_slots[kSearch] == 0);
+  running.push_back(r.grant(search));
+  r.check();
+}
+
 TEST_CASE("slots of other workers: an objective holds until it was measured, and a reload may write another") {
   Setup s = setup_of(1, WorkerKind::http, 20);
   s.policy.http_adaptive = true;

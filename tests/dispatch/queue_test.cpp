@@ -537,4 +537,60 @@ TEST_CASE("the law of admission keeps a long queue useful") {
   }
 }
 
+// --- bytes and estimates -----------------------------------------------------------------------------------------
+
+TEST_CASE("of the bytes a tenant may have as much as is still free") {
+  Setup s = setup_of(1, WorkerKind::http, 1);
+  s.policy.queue.body_bytes = 1200;
+  for (const bool turns : {true, false}) {
+    CAPTURE(turns);
+    s.policy.tenant_turns = turns;
+    Rig r(s);
+    Ticket held = r.grant(of_tenant(9));
+    const auto ask = [&](Client& c, std::uint64_t tenant, std::uint64_t bytes) {
+      Ask a = of_tenant(tenant);
+      a.body_bytes = bytes;
+      return r.ask(c, a);
+    };
+    std::deque<Client> flood(13);
+    int taken = 0;
+    for (Client& c : flood) taken += ask(c, 1, 100) == Verdict::waiting ? 1 : 0;
+    CHECK(taken == (turns ? 6 : 12));  // half, alone
+    std::deque<Client> second(13);
+    taken = 0;
+    for (Client& c : second) taken += ask(c, 2, 100) == Verdict::waiting ? 1 : 0;
+    CHECK(taken == (turns ? 3 : 0));
+    Client third;
+    CHECK(ask(third, 3, 300) == (turns ? Verdict::waiting : Verdict::refused));
+    Client bodyless;
+    CHECK(ask(bodyless, 1, 0) == Verdict::waiting);
+    if (turns) {
+      // What leaves the queue is free again: for its tenant too.
+      for (int i = 0; i < 4; ++i) r.d.cancel(second[static_cast<std::size_t>(i)], Cancelled::client_gone, r.now());
+      Client again;
+      CHECK(ask(again, 2, 100) == Verdict::waiting);
+    }
+    r.check();
+  }
+}
+
+TEST_CASE("low priority is told at the door how slowly it moves beside what overtakes it") {
+  Setup s = setup_of(1, WorkerKind::http, 8);
+  std::vector<Kind> kinds(2);
+  kinds[0].rate = 76;  // 8 servers × 100 ms: 80 a second
+  kinds[0].ask.priority = Priority::high;
+  kinds[0].ask.queue_wait = 20s;
+  kinds[1].rate = 30;
+  kinds[1].ask.priority = Priority::low;
+  kinds[1].ask.queue_wait = 20s;
+  Servers servers(s, 42);
+  const Seen& low = servers.run(kinds, 160s, 60s)[1];
+  MESSAGE("low: started " << low.waited.size() << ", refused at the door " << low.refused_at_door << ", dropped after waiting "
+                          << low.refused_later);
+  REQUIRE(low.waited.size() > 200);  // about four a second
+  // By the pool's rate 1600 might wait, and nearly all that were let in would be dropped after 20 s.
+  CHECK(low.refused_at_door > 1500);
+  CHECK(low.refused_later < low.waited.size() / 2);
+}
+
 }  // namespace perigee::dispatch::test

@@ -84,6 +84,7 @@ class Storm {
     s.policy.steered = chance(0.8);
     s.policy.hold.hold = pick(4);
     s.policy.http_adaptive = chance(0.5);
+    s.policy.class_adaptive = chance(0.4);
     s.policy.tenant_turns = chance(0.8);
     s.policy.deadlines = chance(0.7);
     if (chance(0.4)) s.policy.floors[static_cast<std::size_t>(RequestClass::search)] = 0.1 * (1 + pick(6));

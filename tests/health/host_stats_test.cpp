@@ -1,6 +1,8 @@
 // CPU and memory of host and control group, from trees of files as kernels of both versions show them.
 #include "perigee/health/host_stats.h"
 
+#include <filesystem>
+
 #include "fake_tree.h"
 
 using namespace perigee;
@@ -249,4 +251,20 @@ TEST_CASE("this machine itself") {
   CHECK(c.memory_total_bytes);
   CHECK(c.group_cores > 0);
   CHECK(c.group_cores <= c.online_cpus);
+}
+
+TEST_CASE("kills for memory are counted in a group's file, which may outlive the process") {
+  Version2 tree;
+  const HostReader reader(tree.root.string());
+  CHECK(HostReader::kills_in(reader.kills_file_of(0)) == 2);
+  CHECK_FALSE(HostReader::kills_in(reader.kills_file_of(77)));
+  tree.write("proc/77/cgroup", "0::/app.slice/worker.service\n");
+  tree.write("sys/fs/cgroup/app.slice/worker.service/memory.events", "low 0\noom 1\noom_kill 1\n");
+  const std::string file = reader.kills_file_of(77);
+  CHECK(file != reader.kills_file_of(0));
+  CHECK(HostReader::kills_in(file) == 1);
+  std::filesystem::remove_all(tree.root / "proc/77");
+  tree.write("sys/fs/cgroup/app.slice/worker.service/memory.events", "low 0\noom 2\noom_kill 2\n");
+  CHECK(HostReader::kills_in(file) == 2);
+  CHECK_FALSE(HostReader::kills_in(""));
 }

@@ -113,6 +113,7 @@ Inputs everything() {
   in.fleet.lanes.push_back({RequestClass::chat, Priority::high, 7, milliseconds(1500)});
   in.fleet.drain_rate = 12.5;
   in.fleet.host_cpu_ratio = in.fleet.host_memory_ratio = .5;
+  in.fleet.pressure = {{{"cpu", .4}, {"memory", {}}, {"memory_full", {}}, {"io", .1}}};
   in.fleet.throttle_level = .7;
   in.fleet.throttle_step = 4;
   in.fleet.throttle_changes_total = 3;

@@ -42,6 +42,7 @@ struct RateRow {
     std::string shown;
     std::uint64_t requests = 0;  // of the burst, now
     std::uint64_t tokens = 0;    // the same; more than the burst is a debt
+    std::uint64_t running = 0;   // at once, where that is bounded
   };
   std::vector<Key> keys;
 };
@@ -54,6 +55,7 @@ struct ThrottleReport {
     std::optional<double> memory;  // of its limit
     bool cpu_hot = false;
     bool memory_hot = false;
+    std::uint64_t killed_for_memory = 0;  // by the kernel, as far as we saw
   };
   admission::ThrottleMarks marks;
   admission::ThrottleState state;

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -37,6 +39,28 @@ class DrainRate {
   double rate_ = 0;    // decayed sum of grants ÷ tau
   double weight_ = 0;  // what a rate of 1/s would have summed to: removes the bias of a short past
   std::uint32_t grants_ = 0;
+};
+
+// Grants a second to one priority of a pool in the last five seconds, while any of it waited. What comes later and is more
+// important goes before it, so that it may move far more slowly than its pool.
+class OwnRate {
+ public:
+  // When the first of this priority begins to wait and when the last one leaves. Repeats are harmless.
+  void set_waiting(bool any_waits, TimePoint now);
+  void on_grant(TimePoint now);
+  // Nothing before they have waited for two seconds.
+  [[nodiscard]] std::optional<double> per_second(TimePoint now) const;
+
+ private:
+  static constexpr Duration kPart = std::chrono::milliseconds(500);
+  static constexpr std::size_t kParts = 11;  // ten whole ones and the one that runs
+  static constexpr Duration kLeast = std::chrono::seconds(2);
+  struct Part {
+    std::int64_t number = -1;
+    std::uint32_t grants = 0;
+  };
+  TimePoint since_ = kNever;  // kNever: none waits
+  std::array<Part, kParts> parts_{};
 };
 
 // Time until a newcomer's turn. No rate, no estimate.

@@ -49,6 +49,7 @@ struct Account : ListNode<IdleTag> {
   Line* lines = nullptr;       // where it waits
   Account* next = nullptr;      // of the same hash; of the free list
   std::array<std::uint32_t, kPriorityCount> waiting{};
+  std::uint64_t bytes_waiting = 0;
   [[nodiscard]] bool idle() const { return lines == nullptr && running == 0; }
 };
 
@@ -181,15 +182,17 @@ class PoolShares {
   // The line in which one of this tenant shall wait; nullptr: there is no room for one, or turns are off.
   [[nodiscard]] Line* line_for(std::uint64_t id, double weight, LineTree& tree, TimePoint now);
   void drop(Line& line);  // empty, and not in its tree any more
-  void entered(Account& tenant, Priority p);
-  void left(Account& tenant, Priority p);
+  void entered(Account& tenant, Priority p, std::uint64_t bytes);
+  void left(Account& tenant, Priority p, std::uint64_t bytes);
   // Of all for whom there was no room.
   [[nodiscard]] Account& others() { return others_; }
 
   // Something was granted to it. What is returned goes to settle() when the ticket ends, kNoAccount to nobody.
   [[nodiscard]] std::uint16_t charge(std::uint64_t id, double weight, RequestClass c, std::uint64_t body_bytes,
                                      TimePoint now);
-  // `tokens`: generated. `learn`: it ran as usual, so that the next one is expected to do the same.
+  // `tokens`: generated; kAsExpected where nobody will hear how many. `learn`: it ran as usual, so that the next one is
+  // expected to do the same.
+  static constexpr double kAsExpected = -1;
   static void settle(Accounts& table, std::uint16_t tenant, RequestClass c, double tokens, bool learn);
 
   // How many of the same priority go before one that has `own` of its own tenant ahead: each of the tenants
@@ -197,6 +200,7 @@ class PoolShares {
   [[nodiscard]] std::uint64_t fair_ahead(std::uint64_t own, double weight, Priority p, bool waits) const;
   [[nodiscard]] std::uint32_t own_waiting(std::uint64_t id, Priority p) const;
   [[nodiscard]] bool anything_waits(std::uint64_t id) const;
+  [[nodiscard]] std::uint64_t bytes_waiting(std::uint64_t id) const;
   [[nodiscard]] std::uint32_t tenants_waiting() const;
   // For tests: "" or what is wrong. `waiting`: entries in all lanes that have these turns, by priority.
   [[nodiscard]] const char* check(const std::array<std::uint32_t, kPriorityCount>& waiting) const;

@@ -7,6 +7,7 @@
 // under the dispatcher's lock; entries are owned by whoever waits.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cassert>
@@ -68,6 +69,7 @@ class QueueBudget {
   [[nodiscard]] const QueueBounds& bounds() const { return bounds_; }
   [[nodiscard]] std::uint64_t entries() const { return entries_; }
   [[nodiscard]] std::uint64_t body_bytes() const { return body_bytes_; }
+  [[nodiscard]] std::uint64_t free_bytes() const { return bounds_.body_bytes - std::min(bounds_.body_bytes, body_bytes_); }
 
  private:
   friend class LaneQueue;

@@ -83,7 +83,16 @@ class PiRejector {
   double carry_ = 0;
 };
 
-// The rank that the rejector goes by; `cohort`: some hash of who asks and the hour.
+// One of 128 cohorts, so that victims are whole tenants, not random parts of everybody's session, and others each hour.
+[[nodiscard]] constexpr std::uint8_t rejector_cohort(std::uint64_t tenant, std::int64_t hour) {
+  // The finaliser of MurmurHash3: a tenant's number is a keyed hash already, only the hour is to be stirred in.
+  std::uint64_t hash = tenant ^ (static_cast<std::uint64_t>(hour) * 0x9e3779b97f4a7c15ULL);
+  hash = (hash ^ (hash >> 33U)) * 0xff51afd7ed558ccdULL;
+  hash = (hash ^ (hash >> 33U)) * 0xc4ceb9fe1a85ec53ULL;
+  return static_cast<std::uint8_t>(hash >> 57U);
+}
+
+// The rank that the rejector goes by; `cohort`: see above.
 [[nodiscard]] constexpr unsigned rejector_rank(Priority priority, std::uint8_t cohort) {
   return static_cast<unsigned>(priority) * 128U + (cohort & 127U);
 }

@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "perigee/admission/gcra.h"
@@ -30,6 +31,7 @@ namespace perigee::admission {
 struct RateState {
   GcraTable requests;
   GcraTable tokens;
+  std::unordered_map<std::uint64_t, std::uint32_t> running;  // by key; those that have none are not in it
   Duration each_request{};  // T of what the tables hold
   Duration each_token{};
   telemetry::RateCounts::Policy counts;
@@ -62,6 +64,7 @@ struct RateMatch {
   bool charged = false;
   RateAnswer of_requests;
   RateAnswer of_tokens;
+  std::uint32_t places_left = 0;    // of `concurrent`, after this request if it was allowed
 };
 
 struct RateVerdict {
@@ -75,10 +78,41 @@ struct RateUsage {
   std::uint64_t key = 0;
   std::uint64_t requests_used = 0;  // of the burst, now
   std::uint64_t tokens_used = 0;    // may be more than the burst: a debt
+  std::uint32_t running = 0;
+};
+
+class Rates;
+
+// The places of one request among those that may run at once. Move-only; gives them back on destruction, whatever became of
+// the request. Any thread.
+class RunningPlaces {
+ public:
+  RunningPlaces() = default;
+  RunningPlaces(RunningPlaces&& other) noexcept = default;
+  RunningPlaces& operator=(RunningPlaces&& other) noexcept {
+    give_back();
+    rates_ = std::move(other.rates_);
+    places_ = std::move(other.places_);
+    return *this;
+  }
+  ~RunningPlaces() { give_back(); }
+  void give_back();
+
+ private:
+  friend class Rates;
+  struct Place {
+    std::shared_ptr<RateState> state;
+    std::uint64_t key = 0;
+  };
+  std::shared_ptr<Rates> rates_;
+  std::vector<Place> places_;
 };
 
 class Rates {
  public:
+  // Keys of one policy whose running requests are counted; past that a newcomer is not held to it.
+  static constexpr std::size_t kMostRunning = GcraTable::kSlotsMax;
+
   // The policies of a configuration; names that stay keep what they counted (so many requests, so many tokens, whatever
   // the rate is now), others lose it. Control thread.
   RatePoliciesPtr configure(const std::vector<config::RateLimit>& limits,
@@ -93,6 +127,10 @@ class Rates {
   // Looks at all of `matches`, then charges all or none. Not `last`: what is allowed is not counted as such yet, for
   // somebody else is still to be asked; count() or refund() follows.
   RateVerdict take(std::span<RateMatch> matches, TimePoint now, bool last = true);
+  // How `matches` stand, for the fields of a refusal that comes before take().
+  void look(std::span<RateMatch> matches, TimePoint now);
+  // Takes a place of each match that has `concurrent`, or none. `into` is empty, and gives them back.
+  static RateVerdict enter(const std::shared_ptr<Rates>& rates, std::span<RateMatch> matches, RunningPlaces& into);
   // Somebody else decided (Redis): this is how the buckets stand, for the time when he is away.
   void mirror(std::span<RateMatch> matches, TimePoint now);
   void count(std::span<const RateMatch> matches, const RatePolicy* refused_by, bool for_tokens);
@@ -108,6 +146,7 @@ class Rates {
   [[nodiscard]] std::vector<RateUsage> usage(const RatePolicy& policy, std::size_t most, TimePoint now);
 
  private:
+  friend class RunningPlaces;
   std::mutex mutex_;
   // By name and, behind it, which one of that name. The control thread writes, under the lock.
   std::map<std::string, std::shared_ptr<RateState>, std::less<>> states_;
@@ -115,5 +154,8 @@ class Rates {
 
 // `RateLimit-Policy` and `RateLimit` lines for an answer (draft-ietf-httpapi-ratelimit-headers), with their CRLF.
 [[nodiscard]] std::string rate_fields(std::span<const RateMatch> matches);
+// The same as OpenAI's clients read it, of the tightest match: `x-ratelimit-limit-requests`, `-remaining-`, `-reset-`, and
+// `-tokens`. The limit is what may come at once, the reset the time until all of it is there again.
+[[nodiscard]] std::string openai_rate_fields(std::span<const RateMatch> matches);
 
 }  // namespace perigee::admission

@@ -199,4 +199,19 @@ class WorkerHeat {
   bool memory_hot_ = false;
 };
 
+// Whether a worker died of its memory: the kernel says so for control groups, not for processes. Where the group is the
+// worker's own that is enough; where others live in it too, its process must have gone at the same time.
+class MemoryDeath {
+ public:
+  static constexpr Duration kTogether = std::chrono::seconds(2);
+  // `kills`: counted for its group so far; absent: not known now. `gone`: its process is not there any more, or is another
+  // one. True once for each death.
+  bool update(std::optional<std::uint64_t> kills, bool gone, bool shared, TimePoint now);
+
+ private:
+  std::optional<std::uint64_t> kills_;
+  TimePoint killed_at_ = kNever;
+  TimePoint gone_at_ = kNever;
+};
+
 }  // namespace perigee::admission

@@ -9,6 +9,7 @@
 // Bytes are bytes. A bound that is off holds kUnbounded.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -194,9 +195,9 @@ struct Shares {
 
 enum class Steering : std::uint8_t { head_lag, fixed };
 inline constexpr std::array<std::string_view, 2> kSteeringNames = {"head_lag", "fixed"};
-// Of workers that are not ORBIT.
-enum class HttpSteering : std::uint8_t { fixed, adaptive };
-inline constexpr std::array<std::string_view, 2> kHttpSteeringNames = {"fixed", "adaptive"};
+// By times to the first event.
+enum class TimeSteering : std::uint8_t { fixed, adaptive };
+inline constexpr std::array<std::string_view, 2> kTimeSteeringNames = {"fixed", "adaptive"};
 
 // Tickets a backend may have out at once. The ceiling of one worker is Config::slot_ceiling().
 struct Slots {
@@ -205,8 +206,9 @@ struct Slots {
   std::uint32_t recovered = 8;             // ORBIT worker that is new or came back
   std::uint32_t floor = 4;                 // steering never goes below
   std::uint32_t http = 1024;               // other worker where max_concurrent_requests is not written
-  HttpSteering http_steering = HttpSteering::fixed;  // adaptive: `http` is the ceiling
+  TimeSteering http_steering = TimeSteering::fixed;  // adaptive: `http` is the ceiling
   Duration http_objective = kNoClock;      // time to the first event to steer for until it was measured; kNoClock = unknown
+  TimeSteering class_steering = TimeSteering::fixed;  // of embeddings, search and files, each on each ORBIT worker
   std::uint32_t critical = 4;              // extra ones that only critical requests take
   bool operator==(const Slots&) const = default;
 };
@@ -571,9 +573,12 @@ struct Config {
   // Cidr::contains.
   [[nodiscard]] bool is_trusted(const std::array<std::uint8_t, 16>& peer) const;
 
+  // Whether waiting tenants take turns.
+  [[nodiscard]] bool takes_turns() const { return queue.tenant_turns.value_or(!tenants.empty() || !rate_limits.empty()); }
   // Whether anything asks who a request is from: if not, nobody looks.
   [[nodiscard]] bool knows_tenants() const {
-    return !tenants.empty() || !rate_limits.empty() || queue.tenant_turns.value_or(false);
+    const auto asks = [](const Pool& pool) { return pool.overload == Overload::pi; };
+    return takes_turns() || !tenants.empty() || !rate_limits.empty() || std::ranges::any_of(pools, asks);
   }
 
   bool operator==(const Config&) const = default;

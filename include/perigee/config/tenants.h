@@ -30,7 +30,7 @@ inline constexpr std::size_t kMaxTenants = 10'000;
 enum class RateBy : std::uint8_t { tenant, address, all };
 inline constexpr std::array<std::string_view, 3> kRateByNames = {"tenant", "address", "all"};
 
-// At most `requests` and `tokens` in `per`, after a burst. Of those with one name the first that matches holds.
+// At most `requests` and `tokens` in `per`, after a burst, and `concurrent` at once. Of those with one name the first that matches holds.
 struct RateLimit {
   std::string name;  // in metrics, the RateLimit fields and the admin API; unique but for alternatives
   RateBy by = RateBy::tenant;
@@ -40,6 +40,7 @@ struct RateLimit {
   std::vector<std::string> tenants;  // names; empty = everybody
   std::optional<std::uint32_t> requests;
   std::optional<std::uint32_t> tokens;
+  std::optional<std::uint32_t> concurrent;  // requests that run or wait at once, on this sidecar
   Duration per = std::chrono::minutes(1);
   std::optional<std::uint32_t> burst;         // requests at once; nothing = `requests`
   std::optional<std::uint32_t> burst_tokens;  // tokens at once; nothing = `tokens`

@@ -68,6 +68,8 @@ struct Hold {
 };
 static_assert(sizeof(Hold) <= 40);
 
+inline constexpr std::uint32_t kTokensUnknown = 0xffffffff;
+
 // The right to run one exchange on one backend. Move-only; gives its place back on destruction.
 class Ticket {
  public:
@@ -89,6 +91,8 @@ class Ticket {
   [[nodiscard]] explicit operator bool() const { return hold_.backend != nullptr; }
   [[nodiscard]] const BackendIdentity& backend() const;
   [[nodiscard]] TimePoint granted_at() const { return hold_.granted_at; }
+  // Whether what it generates is charged to a tenant: finish() should tell it well.
+  [[nodiscard]] bool charged() const { return hold_.tenant != admission::kNoAccount; }
 
   // The last byte of the request was written.
   void sent(TimePoint now);
@@ -107,7 +111,8 @@ class Ticket {
   // where the backend has its bound of tunnels: the ticket is unchanged, end the exchange.
   [[nodiscard]] bool became_tunnel(TimePoint now);
   // The end; the ticket is empty afterwards. `retry_after`: what the worker itself asked for, 0 = nothing.
-  // `tokens`: what was generated, as far as that can be told (the events of a stream); for its tenant's turns.
+  // `tokens`: what was generated, as far as that can be told (its usage, or the events of a stream); for its tenant's turns;
+  // kTokensUnknown: the worker went on, and nobody heard what it said: what was expected stays charged.
   void finish(balancing::Outcome outcome, TimePoint now, Duration retry_after = Duration::zero(),
               std::uint32_t tokens = 0);
 

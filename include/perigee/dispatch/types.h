@@ -92,6 +92,7 @@ struct Policy {
   admission::QueueBounds queue;
   admission::HeadLagConfig head_lag;  // `ceiling` is each backend's own
   bool steered = true;                // false: ORBIT workers keep the pace and slots they start with
+  bool class_adaptive = false;        // classes of work that is alike have slots of their own on ORBIT workers
   bool http_adaptive = false;         // slots of other workers follow their times to the first event
   Duration http_objective{0};         // of that time, until it was measured; 0 = unknown
   std::string picker = "least_loaded";  // a name of balancing::picker_names()
@@ -208,6 +209,7 @@ struct BackendStatus {
   std::uint32_t critical = 0;
   std::uint32_t tunnels = 0;
   std::array<std::uint32_t, kClassCount> by_class{};  // in_flight by class
+  std::array<std::uint32_t, kClassCount> class_slots{};  // of classes that have their own; 0 = none
   std::uint32_t slots = 0;
   std::uint32_t slots_ceiling = 0;
   double base_seconds = 0;    // where slots follow the first event: what it takes with little to do; 0 = unknown

@@ -49,6 +49,10 @@ class HostReader {
   // What the control group of a process may use, least of the bounds up to the root; absent: no bound, no such
   // process, or a group that our mounts do not show.
   [[nodiscard]] std::optional<std::uint64_t> memory_limit_of(int pid) const;
+  // The file that counts whom the kernel killed for memory in the control group of a process (0: our own); "" where there
+  // is none. It may outlive the process.
+  [[nodiscard]] std::string kills_file_of(int pid) const;
+  [[nodiscard]] static std::optional<std::uint64_t> kills_in(const std::string& file);
 
  private:
   // A control group's folder and those above it, the group first; empty where the controller has none.

@@ -104,7 +104,7 @@ struct RequestFacts {
 };
 
 struct RequestHead : RequestFacts {
-  std::string_view method_text;       // of static storage: outlives the bytes
+  std::string_view method_text;       // of static storage: outlives the bytes; a zero follows
   std::string_view target;            // origin form as it is forwarded: "/path?query", or "*"
   std::string_view authority;         // Host as received; empty only from an HTTP/1.0 client that sent none
   std::string_view upgrade_protocol;  // what Upgrade asks for; empty unless `upgrade` is set

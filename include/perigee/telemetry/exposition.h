@@ -74,6 +74,11 @@ struct FleetGauges {
   bool ready = false;                  // what /readyz says
   std::optional<double> host_cpu_ratio;      // of the cores that we may use
   std::optional<double> host_memory_ratio;   // working set / limit
+  struct Pressure {
+    std::string_view resource;
+    std::optional<double> share;  // of the last half second in which somebody (`memory_full`: everybody) stalled
+  };
+  std::array<Pressure, 4> pressure{};
   double throttle_level = 0;                 // 0 = soft mark not reached, 1 = saturated
   std::uint32_t throttle_step = 0;           // 0 = calm … 5 = normal priority is refused
   std::uint64_t throttle_changes_total = 0;

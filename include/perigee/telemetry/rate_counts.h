@@ -14,6 +14,8 @@ struct RateCounts {
     std::uint64_t allowed = 0;
     std::uint64_t refused_requests = 0;  // for want of requests
     std::uint64_t refused_tokens = 0;    // for want of tokens
+    std::uint64_t refused_concurrent = 0;  // for want of a place
+    std::uint64_t running = 0;           // keys with something running, where that is counted
     std::uint64_t tokens = 0;            // counted when chats ended
     std::uint64_t evicted = 0;           // keys forgotten for want of room
   };
