@@ -77,6 +77,8 @@ Task<admission::RateVerdict> ask_shared(Exchange& x) {
       hold.by_redis = true;
       co_return heard(hold, *answer, x.proxy.now());
     }
+    // Who left while Redis was asked tells nothing of Redis; within_rates() sees to it.
+    if (x.client.source.cancelled()) co_return admission::RateVerdict{};
   }
   if (shared != nullptr) shared->client().counters().fallbacks.fetch_add(1, std::memory_order_relaxed);
   const std::uint32_t parts = std::max(x.plan->config->redis.sidecars, 1U);
@@ -93,7 +95,8 @@ std::uint16_t retry_after(Exchange& x, Duration wait) {
 }  // namespace
 
 void match_rates(Exchange& x, std::string_view path, const admission::Claims& claims) {
-  if (!x.plan->rate_policies) return;
+  // A preflight is the browser's, not its user's, and costs a worker nothing to speak of.
+  if (!x.plan->rate_policies || x.verdict.no_ticket) return;
   std::vector<RateMatch> matches;
   const admission::TenantTable& tenants = *x.plan->tenants;
   admission::Rates::match(*x.plan->rate_policies, x.verdict.request_class, path, x.tenant, tenants.address_id(claims.address), matches);
@@ -147,6 +150,11 @@ Task<Result<void>> within_rates(Exchange& x) {
   verdict = hold.rates->take(own_of(hold), x.proxy.now(), !shares);
   if (verdict.allowed && shares) {
     verdict = co_await ask_shared(x);
+    if (x.client.source.cancelled()) {
+      hold.rates->refund(own_of(hold), x.proxy.now());
+      hold.places.give_back();
+      co_return std::unexpected(x.client.source.reason());
+    }
     if (verdict.allowed) hold.rates->count(own_of(hold), nullptr, false);
     else hold.rates->refund(own_of(hold), x.proxy.now());
   }

@@ -127,3 +127,14 @@ def openai_clients_hear_of_rates_in_their_own_words(rig):
     refused = perigee.ask(chat("hello", path=path, key="a"))
     expect("refused", refused.status, 429)
     expect("nothing left", limits_said(refused)["x-ratelimit-remaining-requests"], "0")
+
+
+@scenario()
+def preflights_are_charged_to_nobody(rig):
+    sim = rig.sim()
+    perigee = rig.perigee([sim], "rate_limits:\n  - {name: r, requests: 2, per: 1h}\n")
+    asks = ("Origin: https://a.example", "Access-Control-Request-Method: POST")
+    for _ in range(5):
+        expect("preflight", perigee.ask(get("/v1/chat", *asks, method="OPTIONS")).status, 200)
+    for status in (200, 200, 429):
+        expect("chat", perigee.ask(chat(stream=False)).status, status)
